@@ -1,0 +1,55 @@
+# Two entries matter: `make demo` and `make test`. Each makes the environment it needs.
+PYTHON ?= python3
+WORKERS ?= 2
+DEMO := .venv/bin/python
+TEST := .venv-test/bin/python
+DEV := .venv-dev/bin
+
+.PHONY: demo tutorial test unit compat lint format clean
+
+demo: .venv/ready
+	$(DEMO) -m jtorch examples/digits_cnn.py --out digits.png
+
+tutorial: .venv/ready
+	$(DEMO) -m jtorch examples/tutorial.py
+
+# Unit and compat tests, in both execution modes.
+test: unit compat
+
+unit: .venv-test/ready
+	JTORCH_EXECUTION=eager $(TEST) -m pytest tests -n $(WORKERS) --dist worksteal -q
+	JTORCH_EXECUTION=deferred $(TEST) -m pytest tests -n $(WORKERS) --dist worksteal -q
+
+compat: .venv-test/ready
+	JTORCH_EXECUTION=eager $(TEST) -m pytest compat -n $(WORKERS) --dist worksteal -q
+	JTORCH_EXECUTION=deferred $(TEST) -m pytest compat -n $(WORKERS) --dist worksteal -q
+
+lint: .venv-dev/ready
+	$(DEV)/ruff check .
+	$(DEV)/ruff format --check .
+	$(DEV)/pyright
+	$(DEV)/lint-imports
+
+format: .venv-dev/ready
+	$(DEV)/ruff check --fix .
+	$(DEV)/ruff format .
+
+# Without PyTorch: what a user has.
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(DEMO) -m pip install --quiet -e ".[examples]"
+	touch $@
+
+# With PyTorch as the oracle.
+.venv-test/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-test
+	$(TEST) -m pip install --quiet -e ".[test,compat,examples]"
+	touch $@
+
+.venv-dev/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-dev
+	$(DEV)/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv .venv-test .venv-dev build *.egg-info .pytest_cache .ruff_cache .import_linter_cache

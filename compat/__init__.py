@@ -1,0 +1,1 @@
+"""The judge of jtorch against real torch: run with `pytest compat`."""

@@ -1,0 +1,444 @@
+"""Every operation of PyTorch's own database that jtorch has: forward, gradients, variants."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch.testing._internal.common_device_type import precisionOverride, toleranceOverride
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.testing._internal.opinfo.core import OpInfo, SampleInput
+
+from compat import bridge, judge
+from compat.ledger import Ledger
+
+FORWARD_DTYPES = (torch.float32, torch.int64, torch.bool, torch.complex64, torch.bfloat16)
+GRADIENT_DTYPES = (torch.float32, torch.complex64)
+LARGEST = 20_000  # elements; samples above it are left out
+DRAWN = 24  # samples looked at when choosing
+
+# Results that hold whatever memory held before.
+UNDEFINED = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided", "resize_", "resize_as_"}
+SECOND_ORDER = {
+    "add", "sub", "mul", "div", "pow", "exp", "log", "sin", "cos", "tanh", "sigmoid", "sqrt", "rsqrt", "reciprocal", "square",
+    "sum", "mean", "prod", "var", "std", "norm", "matmul", "mm", "bmm", "mv", "dot", "addmm", "einsum", "cumsum", "cumprod",
+    "logsumexp", "softmax", "log_softmax", "where", "gather", "index_select", "cat", "stack", "clamp", "abs", "atan2", "erf",
+    "lgamma", "log1p", "expm1", "nn.functional.relu", "nn.functional.gelu", "nn.functional.silu", "nn.functional.softplus",
+    "nn.functional.elu", "nn.functional.linear", "nn.functional.conv1d", "nn.functional.conv2d", "nn.functional.layer_norm",
+    "nn.functional.batch_norm", "nn.functional.mse_loss", "nn.functional.cross_entropy", "nn.functional.normalize",
+    "nn.functional.avg_pool2d", "nn.functional.max_pool2d", "linalg.inv", "linalg.solve", "linalg.det", "linalg.cholesky",
+    "amax", "sort", "masked_fill", "triu", "expand", "view", "permute", "nn.functional.bilinear", "sinc", "xlogy",
+}  # fmt: skip
+
+
+def full_name(info: OpInfo) -> str:
+    """The name that tests, the report and the expected failures use."""
+    return f"{info.name}.{info.variant_test_name}" if info.variant_test_name else info.name
+
+
+ENTRIES = {full_name(info): info for info in op_db if not info.name.startswith("sparse.")}
+
+
+@pytest.fixture(params=sorted(ENTRIES))
+def entry(request) -> OpInfo:
+    return ENTRIES[request.param]
+
+
+@pytest.fixture
+def ledger(request, entry, execution_mode) -> Iterator[Ledger]:
+    made = Ledger(request, full_name(entry), execution_mode)
+    yield made
+
+
+# ---- samples ---------------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=64)
+def _samples(name: str, dtype: torch.dtype, requires_grad: bool, count: int) -> tuple[SampleInput, ...]:
+    """A few samples of different kinds. They are the same in both modes, and nobody writes to them."""
+    info = ENTRIES[name]
+    torch.manual_seed(0)
+    drawn = []
+    source = info.sample_inputs("cpu", dtype, requires_grad=requires_grad)
+    for sample in source:
+        if _elements(sample) <= LARGEST:
+            drawn.append(sample)
+        if len(drawn) >= DRAWN:
+            break
+    chosen: list[SampleInput] = []
+    for novelty in (_coarse, _fine, lambda s: id(s)):
+        seen = {novelty(s) for s in chosen}
+        for sample in drawn:
+            if len(chosen) < count and all(sample is not c for c in chosen) and novelty(sample) not in seen:
+                seen.add(novelty(sample))
+                chosen.append(sample)
+    return tuple(chosen)
+
+
+def _tensors(structure: Any) -> Iterator[torch.Tensor]:
+    if isinstance(structure, torch.Tensor):
+        yield structure
+    elif isinstance(structure, list | tuple):
+        for part in structure:
+            yield from _tensors(part)
+    elif isinstance(structure, dict):
+        yield from _tensors(list(structure.values()))
+
+
+def _parts(sample: SampleInput) -> tuple[Any, ...]:
+    return (sample.input, sample.args, sample.kwargs)
+
+
+def _elements(sample: SampleInput) -> int:
+    return sum(t.numel() for t in _tensors(_parts(sample)))
+
+
+def _coarse(sample: SampleInput) -> Any:
+    first = next(_tensors(sample.input), None)
+    shape = None if first is None else (first.ndim == 0, first.numel() == 0)
+    return shape, len(sample.args), tuple(sorted(sample.kwargs)), tuple(type(a).__name__ for a in sample.args)
+
+
+def _fine(sample: SampleInput) -> Any:
+    plain = [(k, v) for k, v in sample.kwargs.items() if isinstance(v, str | bool | int)]
+    layouts = tuple((t.ndim, t.is_contiguous()) for t in _tensors(_parts(sample)))
+    return _coarse(sample), tuple(plain), layouts, tuple(a for a in sample.args if isinstance(a, str | bool | int))
+
+
+def _tolerance(info: OpInfo, dtype: torch.dtype) -> tuple[float | None, float | None]:
+    """The loosest tolerance PyTorch itself grants this operation on the CPU."""
+    rtol = atol = None
+    for rule in info.decorators or ():
+        if getattr(rule, "device_type", None) not in (None, "cpu"):
+            continue
+        if getattr(rule, "dtypes", None) is not None and dtype not in rule.dtypes:
+            continue
+        for decorator in getattr(rule, "decorators", None) or [rule]:
+            granted = getattr(decorator, "d", {}).get(dtype) if isinstance(decorator, toleranceOverride | precisionOverride) else None
+            if granted is not None:
+                r, a = (granted.rtol, granted.atol) if hasattr(granted, "rtol") else (0.0, granted)
+                rtol, atol = max(rtol or 0.0, min(r, 1e-2)), max(atol or 0.0, min(a, 1e-2))
+    return rtol, atol
+
+
+# ---- calling ---------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _counterpart(name: str) -> Any:
+    """jtorch's function for an entry. Absent where there is none."""
+    info = ENTRIES[name]
+    try:
+        return bridge.rebind(info.op)
+    except bridge.Absent:
+        if bridge.public_name(info.op) is None and info.name.startswith(("torch.ops", "_")) is False:
+            return bridge.lookup(info.name)
+        raise
+
+
+def _torch_call(function: Callable, sample: SampleInput, **more: Any) -> Any:
+    torch.manual_seed(7)
+    return function(sample.input, *sample.args, **sample.kwargs, **more)
+
+
+class _Theirs:
+    """One sample converted for jtorch, afresh, so that a call may write to it."""
+
+    def __init__(self, sample: SampleInput):
+        self.memo: dict[int, Any] = {}
+        self.input = bridge.convert(sample.input, self.memo)
+        self.args = bridge.convert(sample.args, self.memo)
+        self.kwargs = bridge.convert(sample.kwargs, self.memo)
+
+    def call(self, function: Callable, **more: Any) -> Any:
+        bridge.library().manual_seed(7)
+        return function(self.input, *self.args, **self.kwargs, **more)
+
+
+def _label(sample: SampleInput) -> str:
+    return sample.summary().removeprefix("SampleInput")[:300]
+
+
+def _compare(info: OpInfo, sample: SampleInput, expected: Any, got: Any, dtype: torch.dtype, factor: float = 1.0) -> None:
+    rtol, atol = _tolerance(info, dtype)
+    try:
+        judge.compare(expected, got, rtol=rtol, atol=atol, values=info.name not in UNDEFINED, factor=factor)
+    except judge.Mismatch:
+        # Where torch's result is one of many (signs of singular vectors), the database says how to make it unique.
+        if sample.output_process_fn_grad.__qualname__.startswith("SampleInput.__init__"):
+            raise
+        process = sample.output_process_fn_grad
+        judge.compare(process(expected), process(_as(expected, bridge.restore(got))), rtol=rtol, atol=atol, factor=10 * factor)
+
+
+def _as(expected: Any, got: Any) -> Any:
+    return type(expected)(got) if isinstance(expected, tuple) and not isinstance(got, type(expected)) else got
+
+
+def _usable(ledger: Ledger, entry: OpInfo, check: str, dtype: torch.dtype) -> Any:
+    """jtorch's function, or None after noting its absence."""
+    try:
+        return _counterpart(full_name(entry))
+    except bridge.Absent as error:
+        ledger.note(check, _short(dtype), "absent", str(error))
+        return None
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+# ---- forward ---------------------------------------------------------------------------------------------------------
+
+
+def test_forward(entry, ledger, samples, execution_mode):
+    for dtype in FORWARD_DTYPES:
+        if not entry.supports_dtype(dtype, "cpu"):
+            continue
+        function = _usable(ledger, entry, "forward", dtype)
+        if function is None:
+            break
+        cases = []
+        count = samples if dtype is torch.float32 else max(1, samples // 2)
+        for k, sample in enumerate(_samples(full_name(entry), dtype, False, count)):
+            # The first is run again and again in deferred mode: a trace met twice is compiled whole.
+            times = 3 if execution_mode == "deferred" and k == 0 and dtype is torch.float32 else 1
+            cases.append((_label(sample), functools.partial(_forward, entry, function, sample, dtype, times)))
+        ledger.judge("forward", _short(dtype), cases)
+    ledger.close()
+
+
+def _fresh(sample: SampleInput) -> SampleInput:
+    """A sample whose tensors may be written to."""
+    copy = sample.transform(lambda t: t.detach().clone() if isinstance(t, torch.Tensor) and not t.requires_grad else t)
+    copy.output_process_fn_grad = sample.output_process_fn_grad
+    return copy
+
+
+def _forward(info: OpInfo, function: Callable, sample: SampleInput, dtype: torch.dtype, times: int) -> None:
+    theirs = [_Theirs(sample) for _ in range(times)]
+    expected = _torch_call(info.op, _fresh(sample) if info.name.endswith("_") or "inplace" in info.name else sample)
+    for one in theirs:
+        got = one.call(function)
+        _compare(info, sample, expected, got, dtype)
+
+
+# ---- gradients -------------------------------------------------------------------------------------------------------
+
+
+def test_gradient(entry, ledger, samples, execution_mode):
+    if not entry.supports_autograd:
+        pytest.skip("not differentiable")
+    for dtype in GRADIENT_DTYPES:
+        if dtype not in entry.supported_backward_dtypes("cpu"):
+            continue
+        function = _usable(ledger, entry, "gradient", dtype)
+        if function is None:
+            break
+        cases = []
+        count = samples if dtype is torch.float32 else max(1, samples // 2)
+        for k, sample in enumerate(_samples(full_name(entry), dtype, True, count)):
+            times = 3 if execution_mode == "deferred" and k == 0 and dtype is torch.float32 else 1
+            cases.append((_label(sample), functools.partial(_gradient, entry, function, sample, dtype, times, False)))
+        ledger.judge("gradient", _short(dtype), cases)
+    ledger.close()
+
+
+def test_second(entry, ledger):
+    """The gradient of the gradient, on one sample of some operations."""
+    if entry.name not in SECOND_ORDER or not entry.supports_gradgrad:
+        pytest.skip("not among those differentiated twice")
+    function = _usable(ledger, entry, "second", torch.float32)
+    if function is not None:
+        sample = next((s for s in _samples(full_name(entry), torch.float32, True, 3) if _elements(s)), None)
+        cases = [] if sample is None else [(_label(sample), functools.partial(_gradient, entry, function, sample, torch.float32, 1, True))]
+        ledger.judge("second", "float32", cases)
+    ledger.close()
+
+
+def _differentiable(result: Any) -> list[torch.Tensor]:
+    return [t for t in _tensors(result) if t.requires_grad]
+
+
+def _gradient(info: OpInfo, function: Callable, sample: SampleInput, dtype: torch.dtype, times: int, second: bool) -> None:
+    inputs = [t for t in _tensors(_parts(sample)) if t.requires_grad and t.is_leaf]
+    wrapper = info.gradcheck_wrapper
+    expected = sample.output_process_fn_grad(
+        (torch.manual_seed(7), wrapper(info.op, sample.input, *sample.args, **sample.kwargs))[1]
+    )
+    outputs = _differentiable(expected)
+    if not inputs or not outputs:
+        raise _Nothing
+    torch.manual_seed(11)
+    cotangents = [torch.randn_like(o) for o in outputs]
+    grads = torch.autograd.grad(outputs, inputs, cotangents, allow_unused=True, create_graph=second)
+    if second:
+        again = [(g, torch.randn_like(g)) for g in grads if g is not None and g.requires_grad]
+        if not again:
+            raise _Nothing
+        grads2 = torch.autograd.grad([g for g, _ in again], inputs, [v for _, v in again], allow_unused=True)
+    process, their_wrapper = bridge.rebind(sample.output_process_fn_grad), bridge.rebind(wrapper)
+    lib = bridge.library()
+    rtol, atol = _tolerance(info, dtype)
+    options = {"rtol": rtol, "atol": atol, "factor": judge.GRADIENT_FACTOR}
+    for _ in range(times):
+        one = _Theirs(sample)
+        lib.manual_seed(7)
+        got = process(their_wrapper(function, one.input, *one.args, **one.kwargs))
+        their_inputs = [one.memo[id(t)][0] for t in inputs]
+        their_outputs = [t for t in _their_tensors(got) if t.requires_grad]
+        if len(their_outputs) != len(outputs):
+            raise judge.Mismatch(f"{len(outputs)} results require grad in torch, {len(their_outputs)} in jtorch")
+        their_grads = lib.autograd.grad(
+            their_outputs, their_inputs, [bridge.convert(c) for c in cotangents], allow_unused=True, create_graph=second
+        )
+        _compare_grads(grads, their_grads, inputs, options, "grad")
+        if second:
+            kept = [g for e, g in zip(grads, their_grads, strict=True) if e is not None and e.requires_grad]
+            vectors = [bridge.convert(v) for _, v in again]
+            kept, vectors = _requiring(kept, vectors)
+            their_grads2 = (
+                lib.autograd.grad(kept, their_inputs, vectors, allow_unused=True) if kept else [None] * len(inputs)
+            )
+            _compare_grads(grads2, their_grads2, inputs, options, "second grad")
+
+
+def _requiring(grads: list, vectors: list) -> tuple[list, list]:
+    pairs = [(g, v) for g, v in zip(grads, vectors, strict=True) if g is not None and g.requires_grad]
+    return [g for g, _ in pairs], [v for _, v in pairs]
+
+
+class _Nothing(bridge.Absent):
+    """There is nothing to differentiate in this sample."""
+
+
+def _their_tensors(structure: Any) -> Iterator[Any]:
+    if bridge.is_tensor(structure):
+        yield structure
+    elif isinstance(structure, list | tuple):
+        for part in structure:
+            yield from _their_tensors(part)
+    elif isinstance(structure, dict):
+        yield from _their_tensors(list(structure.values()))
+
+
+def _compare_grads(expected: Any, got: Any, inputs: Any, options: dict[str, Any], word: str) -> None:
+    for i, (e, g, x) in enumerate(zip(expected, got, inputs, strict=True)):
+        if e is None and g is None:
+            continue
+        # No gradient and a gradient of zeros are the same answer.
+        theirs = torch.zeros_like(x) if e is None else e
+        judge.compare(theirs, torch.zeros_like(x) if g is None else g, where=f"{word} {i}", **options)
+
+
+# ---- variants --------------------------------------------------------------------------------------------------------
+
+
+def test_variants(entry, ledger):
+    """The method, the in-place method, the operator, and `out=`, on one or two samples in float32."""
+    dtype = torch.float32 if entry.supports_dtype(torch.float32, "cpu") else next(iter(entry.supported_dtypes("cpu")), None)
+    if dtype not in FORWARD_DTYPES:
+        pytest.skip("no common dtype")
+    few = [s for s in _samples(full_name(entry), dtype, False, 4) if isinstance(s.input, torch.Tensor)][:2]
+    for check, variant in (
+        ("method", entry.method_variant), ("inplace", entry.inplace_variant), ("operator", entry.operator_variant),
+        ("inplace operator", entry.inplace_operator_variant),
+    ):  # fmt: skip
+        if variant is not None and few:
+            cases = [(_label(s), functools.partial(_variant, entry, variant, s, dtype, "inplace" in check)) for s in few]
+            ledger.judge(check, _short(dtype), cases)
+    if entry.supports_out:
+        function = _usable(ledger, entry, "out", dtype)
+        some = _samples(full_name(entry), dtype, False, 4)[:2]
+        if function is not None:
+            ledger.judge("out", _short(dtype), [(_label(s), functools.partial(_out, entry, function, s, dtype)) for s in some])
+    ledger.close()
+
+
+def _variant(info: OpInfo, variant: Callable, sample: SampleInput, dtype: torch.dtype, inplace: bool) -> None:
+    own = bridge.rebind(variant)
+    one = _Theirs(sample)
+    fresh = _fresh(sample)
+    try:
+        expected, error = _torch_call(variant, fresh), None
+    except Exception as e:
+        expected, error = None, e
+    if error is not None:
+        try:
+            one.call(own)
+        except Exception as e:
+            if judge.is_absence(e) or type(e) is type(error):
+                return
+            raise judge.Mismatch(f"torch raises {type(error).__name__}: {error}; jtorch {type(e).__name__}: {e}") from None
+        raise judge.Mismatch(f"torch raises {type(error).__name__}: {error}; jtorch nothing")
+    got = one.call(own)
+    _compare(info, sample, expected, got, dtype)
+    if inplace:
+        if (expected is fresh.input) != (got is one.input):
+            raise judge.Mismatch("the result of the in-place operation is not the tensor itself")
+        _compare(info, sample, fresh.input, one.input, dtype)
+
+
+def _out(info: OpInfo, function: Callable, sample: SampleInput, dtype: torch.dtype) -> None:
+    try:
+        expected = _torch_call(info.op, sample)
+        outs = _blank(expected)
+        _torch_call(info.op, sample, out=outs)
+    except Exception:
+        raise _Nothing("torch takes no out= here") from None
+    theirs = bridge.convert(_blank(expected))
+    got = _Theirs(sample).call(function, out=theirs)
+    _compare(info, sample, expected, got, dtype)
+    for filled, e in zip(_their_tensors(theirs), _tensors(expected), strict=True):
+        _compare(info, sample, e, filled, dtype)
+
+
+def _blank(expected: Any) -> Any:
+    if isinstance(expected, torch.Tensor):
+        return torch.zeros_like(expected)
+    blanks = [_blank(e) for e in expected]
+    return tuple(blanks) if isinstance(expected, tuple) else blanks
+
+
+# ---- errors: counted, never a failure ----------------------------------------------------------------------------------
+
+
+def test_errors(entry, ledger):
+    """How many of the database's erroneous calls raise torch's exception type, and how many torch's words."""
+    if entry.error_inputs_func is None:
+        pytest.skip("no error inputs")
+    if _usable(ledger, entry, "errors", torch.float32) is None:
+        ledger.close()
+    function = _counterpart(full_name(entry))
+    total = kind = words = 0
+    detail = ""
+    try:
+        inputs = list(entry.error_inputs("cpu"))[:20]
+    except Exception:
+        pytest.skip("the database cannot make its error inputs here")
+    for wrong in inputs:
+        sample = wrong.sample_input
+        try:
+            _torch_call(entry.op, _fresh(sample))
+        except Exception as error:
+            expected = error
+        else:
+            continue
+        try:
+            one = _Theirs(sample)
+        except bridge.Absent:
+            continue
+        total += 1
+        try:
+            one.call(function)
+            detail = detail or f"{_label(sample)}: torch {type(expected).__name__}: {str(expected)[:120]}; jtorch raises nothing"
+        except Exception as error:
+            kind += type(error).__name__ == type(expected).__name__
+            said = judge.same_error(expected, error, wrong.error_regex)
+            words += said
+            if not said:
+                detail = detail or f"torch {type(expected).__name__}: {str(expected)[:120]}; jtorch {type(error).__name__}: {str(error)[:120]}"
+    ledger.note("errors", "float32", "counted", f"{kind}/{words}/{total} {detail}")

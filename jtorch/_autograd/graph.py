@@ -1,0 +1,367 @@
+"""The autograd graph.
+
+A `Node` holds an operation's kernel and the values its vjp reads. Nodes of recorded operations are not made when the
+operation is called: the trace itself is the graph. They are made (`materialise`) when someone looks at the graph, when a
+backward walks it for the first time, or when the trace ends while a value that requires grad is still held.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from jtorch._runtime import executor
+from jtorch._runtime.dtypes import FLOATING, SCALAR_NAMES
+from jtorch._runtime.executor import LAZY, Number, Step, T, Value
+from jtorch._runtime.kernel import Kernel
+
+_sequence = itertools.count()
+
+# How hooks see values: set by the tensor layer.
+wrap: Callable[[Value], Any] = None  # type: ignore[assignment]
+unwrap: Callable[[Any], Value] = None  # type: ignore[assignment]
+
+FREED = (
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
+    "freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify "
+    "retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors "
+    "after calling backward."
+)
+
+
+class RemovableHandle:
+    """What registering a hook gives back: `remove()` takes the hook away; also a context manager."""
+
+    _next = itertools.count()
+
+    def __init__(self, hooks: dict, *, extra_dict: Any = None):
+        self.id = next(RemovableHandle._next)
+        self._hooks = weakref.ref(hooks) if isinstance(hooks, weakref.ReferenceType | OrderedDict) else (lambda: hooks)
+        self._extra = () if extra_dict is None else (extra_dict if isinstance(extra_dict, list) else [extra_dict])
+
+    def remove(self) -> None:
+        """Removes the hook; again is no error."""
+        hooks = self._hooks()
+        if hooks is not None:
+            hooks.pop(self.id, None)
+        for extra in self._extra:
+            extra.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.remove()
+
+
+class Edges:
+    """What every kind of node has: edges to the nodes of its inputs, hooks, a name, metadata."""
+
+    kind = 2
+    __slots__ = ("__weakref__", "_metadata", "edges", "n_outputs", "post_hooks", "pre_hooks", "retain", "sequence", "tensor_hooks")
+
+    def __init__(self, edges, n_outputs: int):
+        self.edges = edges
+        self.n_outputs = n_outputs
+        self.sequence = next(_sequence)
+        self.pre_hooks = self.post_hooks = self.tensor_hooks = self.retain = self._metadata = None
+
+    def name(self) -> str:
+        """The name that torch prints: `AddBackward0`."""
+        return type(self).__name__
+
+    @property
+    def metadata(self) -> dict:
+        """A dict for whatever the user wants to keep with the node."""
+        if self._metadata is None:
+            self._metadata = {}
+        return self._metadata
+
+    @property
+    def next_functions(self) -> tuple:
+        """The nodes of the inputs, each with the number of its output."""
+        return tuple((None, 0) if e is None else e for e in self.edges)
+
+    def register_hook(self, fn) -> RemovableHandle:
+        """Calls `fn(grad_inputs, grad_outputs)` after the node ran; a tuple that it returns replaces grad_inputs."""
+        if self.post_hooks is None:
+            self.post_hooks = {}
+        handle = RemovableHandle(self.post_hooks)
+        self.post_hooks[handle.id] = fn
+        observe()
+        return handle
+
+    def register_prehook(self, fn) -> RemovableHandle:
+        """Calls `fn(grad_outputs)` before the node runs; a tuple that it returns replaces grad_outputs."""
+        if self.pre_hooks is None:
+            self.pre_hooks = {}
+        handle = RemovableHandle(self.pre_hooks)
+        self.pre_hooks[handle.id] = fn
+        observe()
+        return handle
+
+    def add_tensor_hook(self, nr: int, fn) -> RemovableHandle:
+        """A hook on the gradient of one output, run once that is complete."""
+        if self.tensor_hooks is None:
+            self.tensor_hooks = {}
+        hooks = self.tensor_hooks.setdefault(nr, {})
+        handle = RemovableHandle(hooks)
+        hooks[handle.id] = fn
+        observe()
+        return handle
+
+    def release(self) -> None:
+        """Drops what is kept for the backward."""
+
+    def __repr__(self) -> str:
+        return f"<{self.name()} object at {id(self):#x}>"
+
+
+class Node(Edges):
+    """The backward of one operation."""
+
+    __slots__ = ("fresh", "kernel", "modified", "needs", "numbers", "saved")
+
+    def __init__(self, kernel: Kernel, edges, needs, saved, numbers):
+        super().__init__(edges, len(kernel.out))
+        self.kernel, self.needs, self.saved, self.numbers = kernel, needs, saved, numbers
+        self.modified = None  # the in-place write on a result that the backward needs
+
+    def name(self) -> str:
+        return self.kernel.grad_name
+
+    def release(self) -> None:
+        self.saved = None
+
+    def apply(self, cts: list[Value | None]) -> list[Value | None]:
+        """The gradients of the inputs, None where there is none."""
+        if self.saved is None:
+            raise RuntimeError(FREED)
+        if self.kernel.saves_output:
+            if self.modified is not None:
+                raise _modified_error(self.modified)
+        else:
+            for v in self.saved:
+                if v is not None and v.dirty is not None:
+                    raise _modified_error(v.dirty)
+        given = tuple([ct is not None for ct in cts])
+        kernel, used = self.kernel.vjp(self.needs, given)
+        values = [unpack(s) for s, u in zip(self.saved, used, strict=True) if u] + [ct for ct in cts if ct is not None]
+        grads = iter(executor.record(kernel, values, self.numbers))
+        return [next(grads) if need else None for need in self.needs]
+
+
+class AccumulateGrad(Edges):
+    """The end of the graph at a leaf: adds what arrives to the tensor's grad."""
+
+    kind = 1
+    __slots__ = ("post_accumulate", "tensor")
+
+    def __init__(self, tensor):
+        super().__init__((), 1)
+        self.tensor = weakref.ref(tensor)
+        self.post_accumulate = None
+
+    @property
+    def variable(self):
+        """The leaf itself."""
+        return self.tensor()
+
+    def apply(self, cts: list[Value | None]) -> list:
+        if cts[0] is not None:
+            accumulate(self, cts[0])
+        return []
+
+
+accumulate: Callable[[AccumulateGrad, Value], None] = None  # type: ignore[assignment]  # set by the tensor layer
+
+
+class Modified:
+    """An in-place write that came after a value was made: the tensor's version then, and who can tell it now."""
+
+    __slots__ = ("aval", "expected", "name", "nr", "version")
+
+    def __init__(self, aval, expected: int, version: Callable[[], int], name: str | None, nr: int):
+        self.aval, self.expected, self.version, self.name, self.nr = aval, expected, version, name, nr
+
+
+def _modified_error(m: Modified) -> RuntimeError:
+    kind = SCALAR_NAMES[m.aval.dtype].removeprefix("Complex")
+    prefix = "Complex" if m.aval.dtype.is_complex else ""
+    where = f", which is output {m.nr} of {m.name}," if m.name else ""
+    return RuntimeError(
+        "one of the variables needed for gradient computation has been modified by an inplace operation: "
+        f"[torch.{prefix}{kind}Tensor {list(m.aval.shape)}]{where} is at version {m.version()}; expected version "
+        f"{m.expected} instead. Hint: enable anomaly detection to find the operation that failed to compute its "
+        "gradient, with torch.autograd.set_detect_anomaly(True)."
+    )
+
+
+# Saved-tensor hooks (pack, unpack) pairs, innermost last.
+saved_hooks: list[tuple[Callable, Callable]] = []
+
+
+class Packed:
+    """A saved value that a user's pack hook turned into something else."""
+
+    __slots__ = ("dirty", "packed", "unpack")
+
+    def __init__(self, packed, unpack):
+        self.packed, self.unpack, self.dirty = packed, unpack, None
+
+
+def pack(v: Value):
+    """What a node keeps of a value: itself, or what the user's hook makes of it."""
+    if saved_hooks:
+        packer, unpacker = saved_hooks[-1]
+        return Packed(packer(wrap(v)), unpacker)
+    return v
+
+
+def unpack(s) -> Value:
+    """The value of what a node keeps."""
+    return unwrap(s.unpack(s.packed)) if type(s) is Packed else s
+
+
+leaves_hooked = False  # whether any leaf ever had a hook: backwards then look at each
+
+
+def observe() -> None:
+    """Notes that somebody looks at this trace's graph: its backward must walk the nodes."""
+    global leaves_hooked
+    T.observed = leaves_hooked = True
+
+
+# ---- nodes of recorded operations ------------------------------------------------------------------------------------
+
+
+def node_of(v: Value):
+    """The graph node of a value, made now if it is only in the trace."""
+    if v.node is LAZY:
+        materialise([v])
+    return v.node
+
+
+def materialise(values: list[Value]) -> None:
+    """Makes the nodes of LAZY values, and of all they hang on in this trace."""
+    pending = []
+    for v in values:
+        step = next((freed[v.slot] for freed in T.freed if v.slot in freed), None)
+        if step is not None:
+            _attach(v, _node(step) or _freed_node(step), v.slot - step.slot)
+        else:
+            pending.append(v)
+    if not pending:
+        return
+    producers = {}
+    for s in executor.path(T.at):
+        for slot in range(s.slot, s.end):
+            producers[slot] = s
+    missing: dict[int, Step] = {}
+    stack = [producers[v.slot] for v in pending]
+    while stack:
+        s = stack.pop()
+        if s.slot in missing or s in T.nodes:
+            continue
+        missing[s.slot] = s
+        if any(s.slot in freed for freed in T.freed):
+            continue
+        for i in s.ins:
+            p = producers[i]
+            if i not in T.nodes_in and p.kernel is not None and p.outs[i - p.slot][1] is LAZY:
+                stack.append(p)
+    for slot in sorted(missing):
+        s = missing[slot]
+        freed = any(slot in f for f in T.freed)
+        T.nodes[s] = _freed_node(s) if freed else _make(s, producers)
+    for v in pending:
+        s = producers[v.slot]
+        _attach(v, T.nodes[s], v.slot - s.slot)
+
+
+def _node(step: Step):
+    return T.nodes.get(step)
+
+
+def _attach(v: Value, node, nr: int) -> None:
+    v.node = node
+    if nr:
+        v.nr = nr
+
+
+def _freed_node(step: Step) -> Node:
+    node = T.nodes[step] = Node(step.kernel, (), (), None, ())
+    return node
+
+
+def _edge(slot: int, producers):
+    held = T.nodes_in.get(slot)
+    if held is not None:
+        return held
+    p = producers[slot]
+    if p.kernel is not None and p.outs[slot - p.slot][1] is LAZY:
+        return T.nodes[p], slot - p.slot
+    return None
+
+
+def _make(step: Step, producers) -> Node:
+    kernel = step.kernel
+    edges = tuple([
+        _edge(i, producers) if a.dtype.category >= FLOATING else None for i, a in zip(step.ins, kernel.inputs, strict=True)
+    ])  # fmt: skip
+    needs = tuple([e is not None for e in edges])
+    reads = kernel.reads(needs)
+    saved = [pack(_value_at(i, producers)) if r else None for i, r in zip(step.ins, reads, strict=True)]
+    numbers = [Number((T.floats if k == "f" else T.ints)[i], k, i, T.epoch) for k, i in step.numbers]
+    node = Node(kernel, edges, needs, saved, numbers)
+    if kernel.saves_output:
+        node.modified = T.dirty.get(step.slot)
+    return node
+
+
+def _value_at(slot: int, producers) -> Value:
+    """The value in a slot, brought back to life if nobody held it."""
+    r = T.made[slot]
+    v = r() if r is not None else None
+    if v is None:
+        p = producers[slot]
+        a, node = p.outs[slot - p.slot]
+        v = Value(a, slot)
+        if p.kind == "in":
+            v.array = T.arrays[_input_number(slot, producers)]
+        held = T.nodes_in.get(slot)
+        if held is not None:
+            v.node, v.nr = held
+        elif p.kernel is not None and node is LAZY:
+            v.node = T.nodes.get(p, LAZY)
+            if slot != p.slot:
+                v.nr = slot - p.slot
+        v.dirty = T.dirty.get(slot)
+        T.made[slot] = weakref.ref(v)
+    return v
+
+
+def _input_number(slot: int, producers) -> int:
+    return sum(1 for i, p in producers.items() if i < slot and p.kind == "in")
+
+
+def make_node(kernel: Kernel, values, numbers, results: list[Value]) -> None:
+    """Gives the results of a kernel that ran at once their node."""
+    edges = []
+    for v in values:
+        node = node_of(v) if v.aval.dtype.category >= FLOATING else None
+        edges.append(None if node is None else (node, v.nr))
+    needs = tuple([e is not None for e in edges])
+    saved = [pack(v) if r else None for v, r in zip(values, kernel.reads(needs), strict=True)]
+    kept = [n if type(n) is Number else Number(n, k) for n, k in zip(numbers, kernel.numbers, strict=True)]
+    node = Node(kernel, tuple(edges), needs, saved, kept)
+    for nr, v in enumerate(results):
+        if v.aval.dtype.category >= FLOATING:
+            _attach(v, node, nr)
+
+
+executor.materialise = materialise
+executor.make_node = make_node

@@ -1,0 +1,180 @@
+"""From a declared operation and the facts of one call to a kernel: promotion, broadcasting checks, argument layout."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from jtorch._ops.registry import ARRAYS, NUMBER, OPERAND, STATIC, Op
+from jtorch._runtime import devices, dtypes
+from jtorch._runtime.avals import Aval
+from jtorch._runtime.kernel import Kernel
+
+# A call's layout: one entry a parameter. ("a",) an array; ("l", n) n arrays; ("f",) and ("i",) run-time numbers;
+# ("s", value) a static, or a number that is part of the program.
+A = ("a",)
+F = ("f",)
+I = ("i",)  # noqa: E741
+
+
+def kernel_of(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
+    """The kernel of an operation for a layout of arguments and the avals of its arrays, made once."""
+    key = (layout, inputs, dtypes.get_default_dtype())
+    found = op.cache.get(key)
+    if found is None:
+        found = op.cache[key] = _build(op, layout, inputs)
+    return found
+
+
+def broadcast_shapes(shapes) -> tuple[int, ...]:
+    """The shape that all broadcast to. RuntimeError, in torch's words, where they don't."""
+    result: list[int] = []
+    for shape in shapes:
+        if len(shape) > len(result):
+            result = [1] * (len(shape) - len(result)) + result
+        for i in range(1, len(shape) + 1):
+            if shape[-i] != 1:
+                if result[-i] == 1:
+                    result[-i] = shape[-i]
+                elif result[-i] != shape[-i]:
+                    raise RuntimeError(
+                        f"The size of tensor a ({result[-i]}) must match the size of tensor b ({shape[-i]}) at "
+                        f"non-singleton dimension {len(result) - i}"
+                    )
+    return tuple(result)
+
+
+def elementwise_strides(shape, inputs) -> tuple[int, ...] | None:
+    """The strides torch gives the result of a pointwise operation: the first full-sized operand's order of dims."""
+    for a in inputs:
+        if a.shape == shape:
+            if a.strides is None or a.numel < 2:
+                return None
+            order = sorted(range(len(shape)), key=lambda d: (-a.strides[d], d))
+            strides, step = [0] * len(shape), 1
+            for d in reversed(order):
+                strides[d] = step
+                step *= max(shape[d], 1)
+            return tuple(strides)
+    return None
+
+
+def common_device(inputs: tuple[Aval, ...]):
+    """Where the result lives; RuntimeError where the inputs disagree. 0-d CPU tensors go along with any device."""
+    where = None
+    for a in inputs:
+        if a.device is not where:
+            if where is None:
+                where = a.device
+            elif a.device is devices.CPU and a.ndim == 0 and where is not devices.META:
+                continue
+            elif where is devices.CPU and all(b.ndim == 0 for b in inputs if b.device is devices.CPU):
+                where = a.device
+            else:
+                raise RuntimeError(
+                    "Expected all tensors to be on the same device, but found at least two devices, "
+                    f"{where} and {a.device}!"
+                )
+    return where
+
+
+def _build(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
+    numbers = "".join(entry[0] for entry in layout if entry in (F, I))
+    where = common_device(inputs)
+    joins = [
+        op.promote is not None
+        and (p.name in op.promote_args if op.promote_args else p.kind not in (STATIC, NUMBER))
+        for p in op.params
+    ]
+    target = compute = None
+    strides = None
+    if op.promote is not None:
+        target, joined = _common(op, layout, inputs, joins)
+        shape = broadcast_shapes([a.shape for a in joined])
+        strides = elementwise_strides(shape, joined)
+        compute = target.np
+        if target in (dtypes.float16, dtypes.bfloat16) and any(
+            join and p.kind == OPERAND and entry[0] in "fis" for join, p, entry in zip(joins, op.params, layout, strict=True)
+        ):
+            compute = np.dtype(np.float32)  # a Python number takes part at full precision, the result is rounded once
+    real = _number_dtype(inputs, target)
+    back = target.np if compute is not None and compute != target.np else None
+
+    def fn(*flat):
+        arrays, rest = iter(flat), iter(flat[len(inputs) :])
+        args, kwargs = [], {}
+        for p, entry, join in zip(op.params, layout, joins, strict=True):
+            tag = entry[0]
+            if tag == "a":
+                value = next(arrays)
+                if join:
+                    value = value.astype(compute)
+            elif tag == "l":
+                value = tuple(next(arrays) for _ in range(entry[1]))
+                if join:
+                    value = tuple(v.astype(compute) for v in value)
+            elif tag in ("f", "i"):
+                value = next(rest)
+                value = value.astype(compute if join else (real if tag == "f" or op.promote else value.dtype))
+            else:
+                value = entry[1]
+                if p.kind == OPERAND and value is not None:
+                    value = jnp.asarray(value, compute if join else None)
+            if p.keyword_only:
+                kwargs[p.name] = value
+            else:
+                args.append(value)
+        result = op.fn(*args, **kwargs)
+        result = tuple(result) if isinstance(result, tuple | list) else (result,)
+        if back is not None:
+            result = tuple(r.astype(back) if r.dtype == compute else r for r in result)
+        return result
+
+    return Kernel(
+        op.key,
+        fn,
+        inputs,
+        numbers,
+        grad_name=op.grad_name,
+        differentiable=op.differentiable,
+        saves_output=op.saves == "output",
+        device=where,
+        strides=strides,
+    )
+
+
+def _number_dtype(inputs, target):
+    """What a run-time number is computed in: the promoted dtype, else the widest of the floating inputs'."""
+    if target is not None:
+        return np.float32 if target in (dtypes.float16, dtypes.bfloat16) else target.np
+    best = None
+    for a in inputs:
+        if a.dtype.category >= dtypes.FLOATING:
+            real = a.dtype.to_real().np
+            if best is None or real.itemsize > best.itemsize:
+                best = real
+    if best is None:
+        return np.dtype(np.float64)
+    return best if best.itemsize >= 4 else np.dtype(np.float32)
+
+
+def _common(op: Op, layout, inputs, joins):
+    arrays = iter(inputs)
+    joined, numbers = [], []
+    for p, entry, join in zip(op.params, layout, joins, strict=True):
+        tag = entry[0]
+        if tag in ("a", "l"):
+            taken = [next(arrays) for _ in range(entry[1] if tag == "l" else 1)]
+            if join:
+                joined.extend(taken)
+        elif join and p.kind in (OPERAND, ARRAYS):
+            if tag == "f":
+                numbers.append(dtypes.FLOATING)
+            elif tag == "i":
+                numbers.append(dtypes.INTEGRAL)
+            elif entry[1] is not None and isinstance(entry[1], bool | int | float | complex):
+                numbers.append(dtypes.of_number(entry[1]).category)
+    target = dtypes.result_type_of([a.dtype for a in joined if a.ndim], [a.dtype for a in joined if not a.ndim], numbers)
+    if op.promote == "float" and target.category < dtypes.FLOATING:
+        target = dtypes.get_default_dtype()
+    return target, joined

@@ -1,0 +1,584 @@
+"""Record, run cold, compile hot.
+
+Operations are recorded, not run. Each call takes one step in a *trie of traces*: a look-up keyed by the operation, the
+slots of its inputs and its static arguments leads to a `Step` that already knows the result's aval. A sync runs what is
+pending: a trace met for the first time runs kernel by kernel, one met again is compiled whole.
+
+Slots number the values of a trace: inputs as they enter, results as they are made. A `Value` knows its slot while the
+trace it belongs to is being recorded; -1 means that it is not in the trace. Everything static about a value (aval,
+whether it requires grad) follows from the path, so it is remembered on the step and costs nothing per call.
+
+The fast paths of operations are generated in `_tensor.derive`; they do what `record` does, by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from itertools import starmap
+
+import jax
+import numpy as np
+
+from jtorch._runtime import devices
+from jtorch._runtime.avals import Aval, of_array
+from jtorch._runtime.dtypes import FLOATING
+from jtorch._runtime.jax_internals import ArrayImpl
+from jtorch._runtime.kernel import Kernel
+
+ref = weakref.ref
+MAX_TRACE = 2000  # steps: a longer trace is cut
+MAX_STEPS = 200_000  # steps in the trie before it is thrown away, about 150 MB of them
+HOT = 2  # the visit at which a trace is compiled whole
+
+
+class _Lazy:
+    """The node of a value whose graph is still only in the trace."""
+
+    kind = 2
+
+    def __repr__(self):
+        return "<lazy node>"
+
+
+LAZY = _Lazy()
+
+
+class Value:
+    """An immutable array that may be pending.
+
+    array: the jax array (or tracer) once there is one.
+    node: what computes its gradient: None where it needs none, LAZY while that is only in the trace.
+    nr: which output of `node` this is.
+    dirty: set when the tensor that held it was written in place since; says which version it was.
+    """
+
+    array = None
+    dirty = None
+    nr = 0
+    __slots__ = ("__dict__", "__weakref__", "aval", "node", "slot")
+
+    def __init__(self, aval: Aval, slot: int = -1, node=None):
+        self.aval = aval
+        self.slot = slot
+        self.node = node
+
+
+def of(array, node=None) -> Value:
+    """A value that is there already."""
+    value = Value(of_array(array), -1, node)
+    value.array = array
+    return value
+
+
+class Step:
+    """A node of the trie, reached by exactly one sequence of steps before it.
+
+    kernel is None for inputs and marks. `slot` is the first output's; `aval` and `node` are the first output's too, for
+    the fast paths.
+    """
+
+    __slots__ = (
+        "aval", "children", "depth", "end", "extra", "ins", "jumps", "kernel", "kind", "node", "numbers", "outs", "parent",
+        "programs", "slot",
+    )  # fmt: skip
+
+    def __init__(self, parent, kind, kernel=None, ins=(), numbers=(), outs=()):
+        self.children: dict = {}
+        self.programs: dict = {}
+        self.jumps: dict = {}
+        self.parent, self.kind, self.kernel, self.ins, self.numbers, self.outs = parent, kind, kernel, ins, numbers, outs
+        self.slot = parent.end if parent is not None else 0
+        self.end = self.slot + len(outs)  # slots in use after this step
+        self.depth = parent.depth + 1 if parent is not None else 0
+        self.aval, self.node = outs[0] if outs else (None, None)
+        self.extra = None
+
+
+class Trace:
+    """What is being recorded. One at a time; `lock` is held while it runs."""
+
+    __slots__ = (
+        "arrays", "at", "device", "dirty", "done", "eager", "epoch", "floats", "freed", "grad", "ints", "live", "made", "nodes",
+        "nodes_in", "observed", "owner", "roots",
+    )  # fmt: skip
+
+    def __init__(self):
+        self.owner = threading.get_ident()
+        self.grad = True
+        self.eager = os.environ.get("JTORCH_EXECUTION", "deferred") == "eager"
+        self.done: deque = deque()
+        self.new_trie()
+        self.reset()
+
+    def new_trie(self):
+        self.roots = {True: Step(None, "root"), False: Step(None, "root"), None: Step(None, "eager")}
+
+    def reset(self):
+        self.at = self.roots[None if self.eager else self.grad]
+        self.made: list = []  # weak references to the values, by slot
+        self.arrays: list = []  # inputs' arrays in the order they entered
+        self.floats: list[float] = []
+        self.ints: list[int] = []
+        self.nodes_in: dict = {}  # slot -> (node, output number) where the value holds its node itself
+        self.nodes: dict = {}  # step -> node, where one was made
+        self.freed: list = []  # {slot: step} whose graph a backward has freed
+        self.dirty: dict = {}  # slot -> what is known of the in-place write that came after
+        self.device = None  # where the trace runs, once something says so
+        self.observed = False  # somebody looks at the graph of this trace
+        self.live = None
+        self.epoch = object()
+        self.done.clear()
+
+
+T = Trace()
+_lock = threading.RLock()
+materialise: Callable = None  # type: ignore[assignment]  # (values) -> None: makes the graph nodes of LAZY values; set by the autograd layer
+
+
+class Stats:
+    """Counts since the process began, or since `reset`."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        self.steps = self.syncs = self.compiles = self.cold = self.hot = 0
+        self.compile_seconds = 0.0
+
+
+stats = Stats()
+_nodes_in_trie = 0
+_LOG = {part.strip() for part in os.environ.get("JTORCH_LOG", "").split(",")}
+
+
+# ---- recording -------------------------------------------------------------------------------------------------------
+
+
+def enter(v: Value) -> int:
+    """The slot of a value that is about to be used: an input step where it has none; -2 where it can't be recorded."""
+    if v.slot >= 0:
+        return v.slot
+    array = v.array
+    if T.eager or type(array) is not ArrayImpl or threading.get_ident() != T.owner:
+        return -2
+    if v.aval.device is not T.device:
+        if T.device is not None:
+            return -2  # a trace is one device's; what mixes them runs at once
+        T.device = v.aval.device
+    node = v.node
+    key = ("in", v.aval, 0 if node is None else node.kind)
+    at = T.at
+    step = at.children.get(key)
+    if step is None:
+        step = grow(key, Step(at, "in", outs=((v.aval, node and _KINDS[node.kind]),)))
+    T.at = step
+    T.made.append(ref(v))
+    T.arrays.append(array)
+    if node is not None:
+        T.nodes_in[step.slot] = node, v.nr
+    v.slot = step.slot
+    return step.slot
+
+
+class _Outside:
+    """Stands on an input step for a node that the value itself holds."""
+
+    __slots__ = ("kind",)
+
+    def __init__(self, kind):
+        self.kind = kind
+
+
+_KINDS = {1: _Outside(1), 2: _Outside(2)}
+
+
+def grow(key, step: Step) -> Step:
+    """Adds a step below its parent."""
+    global _nodes_in_trie
+    _nodes_in_trie += 1
+    step.parent.children[key] = step
+    return step
+
+
+def mark(*key) -> None:
+    """A step that computes nothing but sets this path apart from others."""
+    if T.at is T.roots[None]:
+        return
+    step = T.at.children.get(key)
+    if step is None:
+        step = grow(key, Step(T.at, "mark"))
+    T.at = step
+
+
+def room() -> None:
+    """Makes room for new steps: cuts a trace that is too long, throws away a trie that is too big."""
+    global _nodes_in_trie
+    if T.at.depth >= MAX_TRACE:
+        flush()
+    if _nodes_in_trie > MAX_STEPS:
+        flush()
+        T.new_trie()
+        T.reset()
+        _nodes_in_trie = 0
+
+
+class Number:
+    """A run-time number that an operation was given, kept for its backward."""
+
+    __slots__ = ("epoch", "index", "kind", "value")
+
+    def __init__(self, value, kind: str, index: int = -1, epoch=None):
+        self.value, self.kind, self.index, self.epoch = value, kind, index, epoch
+
+
+def _number_ref(n) -> tuple[str, int]:
+    if type(n) is Number:
+        if n.epoch is T.epoch:
+            return n.kind, n.index
+        n = n.value
+    if isinstance(n, float):
+        T.floats.append(n)
+        return "f", len(T.floats) - 1
+    T.ints.append(n)
+    return "i", len(T.ints) - 1
+
+
+def requires(kernel: Kernel, values) -> bool:
+    """Whether the results of a kernel on these values require grad."""
+    if T.grad and kernel.differentiable:
+        for v in values:
+            if v.node is not None and v.aval.dtype.category >= FLOATING:
+                return True
+    return False
+
+
+def record(kernel: Kernel, values, numbers=(), key=None, out: tuple[Aval, ...] | None = None) -> list[Value]:
+    """Records a kernel on values and Python numbers (or `Number`s), or runs it where recording can't be.
+
+    key: from slots to what a fast path looks the step up by. out: avals of the results where strides differ from the kernel's.
+    """
+    room()
+    slots = tuple([v.slot if v.slot >= 0 else enter(v) for v in values])
+    if -2 in slots or T.eager or (not slots and not _joins(kernel)):
+        return run_now(kernel, values, numbers, out)
+    refs = tuple([_number_ref(n) for n in numbers])
+    own = (kernel, slots, refs) if out is None else (kernel, slots, refs, out)
+    at = T.at
+    step = at.children.get(own)
+    if step is None:
+        lazy = requires(kernel, values)
+        outs = tuple(
+            (a, LAZY if lazy and a.dtype.category >= FLOATING else None) for a in (kernel.out if out is None else out)
+        )
+        step = grow(own, Step(at, "op", kernel, slots, refs, outs))
+    if key is not None:
+        at.children[key(slots)] = step
+    T.at = step
+    made = []
+    for slot, (a, node) in enumerate(step.outs, step.slot):
+        v = Value(a, slot, node)
+        T.made.append(ref(v))
+        made.append(v)
+    return made
+
+
+def _joins(kernel: Kernel) -> bool:
+    """Whether a kernel without inputs may be part of the trace."""
+    where = kernel.out[0].device
+    if threading.get_ident() != T.owner or where is devices.META or T.device not in (None, where):
+        return False
+    T.device = where
+    return True
+
+
+make_node: Callable = None  # type: ignore[assignment]  # (kernel, values, numbers, results) -> None: set by the autograd layer
+
+
+def run_now(kernel: Kernel, values, numbers=(), out=None) -> list[Value]:
+    """Runs a kernel at once: the eager mode, values under JAX's own transformations, meta tensors."""
+    avals = kernel.out if out is None else out
+    lazy = requires(kernel, values)
+    if any(a.device is devices.META for a in avals):
+        made = [Value(a) for a in avals]
+    else:
+        arrays = [concrete(v) for v in values]
+        plain = [n.value if type(n) is Number else n for n in numbers]
+        if any(type(a) is not ArrayImpl for a in arrays):
+            results = kernel.fn(*arrays, *[np.float64(n) if k == "f" else np.int64(n) for n, k in zip(plain, kernel.numbers, strict=True)])
+        elif not arrays:
+            with jax.default_device(devices.to_jax(avals[0].device)):
+                results = kernel.run(*[np.float64(n) if k == "f" else np.int64(n) for n, k in zip(plain, kernel.numbers, strict=True)])
+        else:
+            results = kernel.run(*arrays, *[np.float64(n) if k == "f" else np.int64(n) for n, k in zip(plain, kernel.numbers, strict=True)])
+        made = []
+        for a, r in zip(avals, results, strict=True):
+            v = Value(a)
+            v.array = r
+            made.append(v)
+    if lazy:
+        make_node(kernel, values, numbers, made)
+    return made
+
+
+# ---- running ---------------------------------------------------------------------------------------------------------
+
+
+def concrete(v: Value):
+    """The array of a value, running what is pending if need be."""
+    if v.array is None:
+        if v.aval.device is devices.META:
+            raise NotImplementedError("Cannot copy out of meta tensor; no data!")
+        flush()
+        if v.array is None:
+            raise RuntimeError("a pending value was lost: the trace that held it was cut off by an error")
+    return v.array
+
+
+def path(end: Step) -> list[Step]:
+    """The steps from the root to `end`."""
+    steps, at = [], end
+    while at.parent is not None:
+        steps.append(at)
+        at = at.parent
+    steps.reverse()
+    return steps
+
+
+def flush() -> None:
+    """Runs what is pending.
+
+    Nothing is lost if this is interrupted: results are stored by one C call, and handing them to the values can be
+    begun again, so an interrupted flush is resumed by the next.
+    """
+    with _lock:
+        if T.at.parent is None:
+            return
+        if T.live is None:
+            T.live = _live()
+        if T.live and not T.done:
+            stats.syncs += 1
+            slots = tuple([slot for slot, _ in T.live])
+            free = 0
+            for k, count in enumerate(map(sys.getrefcount, T.arrays)):
+                if count == 2:  # the trace's own list, and the call that counts
+                    free |= 1 << k
+            program = T.at.programs.get((slots, free))
+            if program is None:
+                program = _visit(T.at, slots, free)
+            try:
+                args = program.prepare(T.arrays, T.floats, T.ints)
+                # From here on donated inputs are gone: the call and the storing of its results are one step in C,
+                # which no signal handler can come between.
+                if T.arrays or T.device is devices.CPU and _only_cpu():
+                    T.done.extend(starmap(program.call, (args,)))
+                else:
+                    with jax.default_device(devices.to_jax(T.device)):
+                        T.done.extend(starmap(program.call, (args,)))
+            except Exception:
+                _forget_slots()
+                T.reset()
+                raise
+            program.ran()
+        if T.live:
+            for (_, v), array in zip(T.live, T.done[0], strict=True):
+                v.array = array
+        _forget_slots()
+        T.reset()
+
+
+@functools.cache
+def _only_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def _live() -> list[tuple[int, Value]]:
+    """The pending values that somebody holds, with what their graph nodes hold."""
+    live, lazy = _held()
+    if lazy:
+        materialise(lazy)
+        live, _ = _held()
+    return live
+
+
+def _held():
+    live, lazy = [], []
+    for slot, r in enumerate(T.made):
+        if r is not None:
+            v = r()
+            if v is not None and v.array is None:
+                live.append((slot, v))
+                if v.node is LAZY:
+                    lazy.append(v)
+    return live, lazy
+
+
+def _forget_slots():
+    for r in T.made:
+        if r is not None:
+            v = r()
+            if v is not None:
+                v.slot = -1
+
+
+class _Cold:
+    """A trace's visits so far."""
+
+    __slots__ = ("visits",)
+
+    def __init__(self):
+        self.visits = 0
+
+
+def _visit(end: Step, slots: tuple[int, ...], free: int):
+    """How to run the trace that ends at `end`: kernel by kernel at first, then as one program."""
+    cold = end.programs.get(slots)
+    if cold is None:
+        cold = end.programs[slots] = _Cold()
+    cold.visits += 1
+    steps = path(end)
+    if cold.visits < HOT or sum(s.kernel is not None for s in steps) < 2:
+        return _ColdProgram(steps, slots)
+    program = end.programs[slots, free] = _HotProgram(steps, slots, free, cold.visits)
+    return program
+
+
+class _ColdProgram:
+    """A trace run kernel by kernel, each value dropped after its last use."""
+
+    __slots__ = ("last", "slots", "steps")
+
+    def __init__(self, steps: list[Step], slots: tuple[int, ...]):
+        self.steps, self.slots = steps, slots
+        self.last: dict[int, int] = {}
+        for place, s in enumerate(steps):
+            for i in s.ins:
+                self.last[i] = place
+        for i in slots:
+            self.last[i] = len(steps)
+
+    def prepare(self, arrays, floats, ints):
+        return arrays, floats, ints
+
+    def ran(self):
+        stats.cold += 1
+
+    def call(self, arrays, floats, ints):
+        env: dict = {}
+        entered = iter(arrays)
+        last = self.last
+        for place, s in enumerate(self.steps):
+            if s.kind == "in":
+                env[s.slot] = next(entered)
+            elif s.kernel is not None:
+                args = [env[i] for i in s.ins]
+                numbers = [np.float64(floats[i]) if k == "f" else np.int64(ints[i]) for k, i in s.numbers]
+                for slot, r in enumerate(s.kernel.run(*args, *numbers), s.slot):
+                    env[slot] = r
+                for i in s.ins:
+                    if last[i] == place:
+                        env.pop(i, None)
+        return [env[i] for i in self.slots]
+
+
+class _HotProgram:
+    """A trace as one compiled program. Inputs that nobody else holds give their memory to results of the same type."""
+
+    __slots__ = ("began", "call", "donated", "kept", "name", "visits")
+
+    def __init__(self, steps: list[Step], slots: tuple[int, ...], free: int, visits: int):
+        self.visits = visits
+        self.began: float | None = 0.0
+        steps = [s for s in steps if s.kind != "mark"]
+        inputs = [s for s in steps if s.kind == "in"]
+        kernels = [s.kernel.name for s in steps if s.kernel is not None]
+        self.name = f"{len(kernels)} operations ({kernels[0]} ... {kernels[-1]})"
+        by_slot = {slot: a for s in steps for slot, (a, _) in enumerate(s.outs, s.slot)}
+        wanted: dict = {}
+        for i in slots:
+            kind = by_slot[i].shape, by_slot[i].dtype
+            wanted[kind] = wanted.get(kind, 0) + 1
+        self.donated = []
+        for k, s in enumerate(inputs):
+            kind = s.aval.shape, s.aval.dtype
+            if free >> k & 1 and wanted.get(kind, 0):
+                wanted[kind] -= 1
+                self.donated.append(k)
+        given = set(self.donated)
+        self.kept = [k for k in range(len(inputs)) if k not in given]
+        order = self.donated + self.kept
+
+        def trace(given_arrays, kept_arrays, floats, ints):
+            env: dict = {}
+            for k, a in zip(order, [*given_arrays, *kept_arrays], strict=True):
+                env[inputs[k].slot] = a
+            for s in steps:
+                if s.kernel is not None:
+                    args = [env[i] for i in s.ins]
+                    numbers = [floats[i] if k == "f" else ints[i] for k, i in s.numbers]
+                    for slot, r in enumerate(s.kernel.fn(*args, *numbers), s.slot):
+                        env[slot] = r
+            return [env[i] for i in slots]
+
+        self.call = jax.jit(trace, donate_argnums=(0,))
+
+    def prepare(self, arrays, floats, ints):
+        if self.began is not None:
+            self.began = time.perf_counter()
+        return (
+            [arrays[k] for k in self.donated],
+            [arrays[k] for k in self.kept],
+            np.array(floats, np.float64),
+            np.array(ints, np.int64),
+        )
+
+    def ran(self):
+        stats.hot += 1
+        if self.began is not None:
+            seconds = time.perf_counter() - self.began
+            self.began = None
+            stats.compiles += 1
+            stats.compile_seconds += seconds
+            if "recompiles" in _LOG:
+                print(f"jtorch: compiled {self.name} at visit {self.visits} in {seconds:.2f} s", file=sys.stderr)
+
+
+# ---- modes -----------------------------------------------------------------------------------------------------------
+
+
+def set_grad(enabled: bool) -> None:
+    """Turns recording of gradients on or off. A change is a step of the trace."""
+    if enabled is not T.grad:
+        T.grad = enabled
+        if not T.eager:
+            if T.at.parent is None:
+                T.at = T.roots[enabled]
+            else:
+                mark("grad", enabled)
+
+
+def set_execution(mode: str) -> None:
+    """`"eager"` or `"deferred"`."""
+    if mode not in ("eager", "deferred"):
+        raise ValueError(f"the execution mode is 'eager' or 'deferred', not {mode!r}")
+    flush()
+    T.eager = mode == "eager"
+    T.reset()
+
+
+@contextlib.contextmanager
+def execution(mode: str):
+    """Runs a block in one execution mode: `with jtorch.execution("eager"): ...`."""
+    before = "eager" if T.eager else "deferred"
+    set_execution(mode)
+    try:
+        yield
+    finally:
+        set_execution(before)

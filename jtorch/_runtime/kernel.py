@@ -1,0 +1,143 @@
+"""A kernel: one operation specialised to its static arguments and its inputs' avals.
+
+It is the unit of everything that runs: a pure function of arrays and run-time numbers, a compiled form of it for cold
+execution, and its vjp, which is a kernel again (so that gradients of gradients need nothing of their own).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jtorch._runtime import jax_internals
+from jtorch._runtime.avals import Aval, aval
+from jtorch._runtime.devices import CPU
+from jtorch._runtime.dtypes import FLOATING, from_numpy
+
+_NUMBERS = {"f": jax.ShapeDtypeStruct((), np.float64), "i": jax.ShapeDtypeStruct((), np.int64)}
+_ids = itertools.count()
+
+
+class Kernel:
+    """`fn(*arrays, *numbers)` gives a tuple of arrays. `inputs` are avals, `numbers` a string of "f" and "i"."""
+
+    __slots__ = (
+        "_compiled", "_reads", "_vjps", "autocast", "differentiable", "fn", "grad_name", "id", "inputs", "name", "numbers",
+        "out", "saves_output", "view_of",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[..., tuple],
+        inputs: tuple[Aval, ...],
+        numbers: str = "",
+        *,
+        grad_name: str = "",
+        differentiable: bool = True,
+        saves_output: bool = False,
+        out: tuple[Aval, ...] | None = None,
+        device=None,
+        strides: tuple[int, ...] | None = None,
+    ):
+        self.id = next(_ids)
+        self.name, self.fn, self.inputs, self.numbers = name, fn, inputs, numbers
+        self.grad_name = grad_name or name
+        self.saves_output = saves_output
+        if out is None:
+            results = jax.eval_shape(fn, *[a.struct for a in inputs], *[_NUMBERS[k] for k in numbers])
+            where = device or (inputs[0].device if inputs else CPU)
+            out = tuple(
+                aval(r.shape, from_numpy(r.dtype), where, strides if strides and len(strides) == len(r.shape) else None)
+                for r in results
+            )
+        self.out = out
+        self.differentiable = differentiable and any(a.dtype.category >= FLOATING for a in out)
+        self._compiled = None
+        self._vjps: dict = {}
+        self._reads: dict = {}
+
+    @property
+    def run(self) -> Callable[..., tuple]:
+        """The compiled function of arrays and numbers."""
+        if self._compiled is None:
+            fn = self.fn
+
+            def kernel(*args):
+                return fn(*args)
+
+            kernel.__name__ = kernel.__qualname__ = self.name.replace(".", "_") or "kernel"
+            self._compiled = jax.jit(kernel)
+        return self._compiled
+
+    def vjp(self, needs: tuple[bool, ...], given: tuple[bool, ...]) -> tuple[Kernel, tuple[bool, ...]]:
+        """The kernel of the gradients of the inputs in `needs`, from the cotangents of the outputs in `given`.
+
+        Its arrays are the inputs that it reads (the second result says which), then the cotangents.
+        """
+        key = needs, given
+        found = self._vjps.get(key)
+        if found is None:
+            found = self._vjps[key] = self._make_vjp(needs, given)
+        return found
+
+    def reads(self, needs: tuple[bool, ...]) -> tuple[bool, ...]:
+        """Which inputs a backward for `needs` has to keep."""
+        found = self._reads.get(needs)
+        if found is None:
+            given = tuple(a.dtype.category >= FLOATING for a in self.out)
+            found = self._reads[needs] = self.vjp(needs, given)[1]
+        return found
+
+    def _make_vjp(self, needs, given):
+        fn, n = self.fn, len(self.inputs)
+        wanted = [i for i, need in enumerate(needs) if need]
+        chosen = [i for i, g in enumerate(given) if g]
+
+        def full(*args):
+            arrays, numbers, cts = args[:n], args[n : n + len(self.numbers)], args[n + len(self.numbers) :]
+
+            def forward(*at):
+                redo = list(arrays)
+                for i, a in zip(wanted, at, strict=True):
+                    redo[i] = a
+                out = fn(*redo, *numbers)
+                return [out[i] for i in chosen]
+
+            # torch's gradient of a complex input is the conjugate of JAX's.
+            _, pull = jax.vjp(forward, *[arrays[i] for i in wanted])
+            return tuple(_conj(g) for g in pull([_conj(ct) for ct in cts]))
+
+        numbers = [_NUMBERS[k] for k in self.numbers]
+        cts = tuple(self.out[i] for i in chosen)
+        used = jax_internals.used_inputs(full, [a.struct for a in self.inputs] + numbers + [a.struct for a in cts])[:n]
+        kept = [i for i, u in enumerate(used) if u]
+
+        def fn_vjp(*args):
+            arrays = [None] * n
+            for place, i in enumerate(kept):
+                arrays[i] = args[place]
+            for i, u in enumerate(used):
+                if not u:  # not read: any array of the right type will do, and XLA drops it
+                    arrays[i] = jnp.zeros(self.inputs[i].shape, self.inputs[i].dtype.np)
+            rest = args[len(kept) :]
+            split = len(cts)
+            return full(*arrays, *rest[split:], *rest[:split])
+
+        kernel = Kernel(
+            self.name + ".vjp",
+            fn_vjp,
+            tuple(self.inputs[i] for i in kept) + cts,
+            self.numbers,
+            grad_name=self.grad_name.replace("Backward0", "BackwardBackward0"),
+            out=tuple(self.inputs[i].with_strides(None) for i in wanted),
+        )
+        return kernel, tuple(used)
+
+
+def _conj(x):
+    return jnp.conj(x) if jnp.issubdtype(x.dtype, np.complexfloating) else x

@@ -1,0 +1,97 @@
+"""The bit source of torch's CPU random numbers: a Mersenne Twister, drawn in blocks.
+
+NumPy's own MT19937 does the twisting, so a block of a million words costs milliseconds; this class adds what torch has
+around it: how a seed becomes a state, how 64-bit and fractional draws are made of 32-bit words, and the position.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+WORDS = 624
+_MASK24 = np.uint32((1 << 24) - 1)
+_MASK53 = np.uint64((1 << 53) - 1)
+_TOP64 = (1 << 64) - 1
+_32 = np.uint64(32)
+# Below this many draws the plainer call is faster than the one that fills arrays of the right width.
+_FEW = 4096
+
+
+class Engine:
+    """A Mersenne Twister at some position of its stream. Not locked: its owner is."""
+
+    __slots__ = ("_bits", "_blocks", "fresh")
+
+    def __init__(self, seed: int):
+        self._bits = np.random.MT19937(0)
+        self._blocks = np.random.Generator(self._bits)
+        self.fresh = True
+        self.seed(seed)
+
+    def seed(self, seed: int) -> None:
+        """Restarts the stream. Only the low 32 bits of `seed` matter, as in torch."""
+        state = np.random.RandomState(seed & 0xFFFFFFFF).get_state(legacy=False)["state"]
+        self.load(state["key"], WORDS, fresh=True)
+
+    @property
+    def words(self) -> np.ndarray:
+        """The 624 state words, uint32."""
+        return self._bits.state["state"]["key"]
+
+    @property
+    def position(self) -> int:
+        """How many words of the current state are handed out; 624: all of them (or, when `fresh`, none yet made)."""
+        return self._bits.state["state"]["pos"]
+
+    def load(self, words: np.ndarray, position: int, *, fresh: bool) -> None:
+        """Takes over a state of 624 uint32 words."""
+        self._bits.state = {"bit_generator": "MT19937", "state": {"key": words, "pos": position}}
+        self.fresh = fresh
+
+    def mark(self) -> tuple[dict, bool]:
+        """The present place in the stream, for `rewind`."""
+        return self._bits.state, self.fresh
+
+    def rewind(self, mark: tuple[dict, bool], skip: int = 0) -> None:
+        """Goes back to `mark` and from there past `skip` 32-bit words.
+
+        For samplers that learn how much they consume only after looking at it.
+        """
+        self._bits.state, self.fresh = mark
+        if skip:
+            self._bits.random_raw(skip, output=False)
+            self.fresh = False
+
+    def raw32(self, count: int) -> np.ndarray:
+        """`count` 32-bit draws, uint32."""
+        if count:
+            self.fresh = False
+        if count < _FEW:
+            return self._bits.random_raw(count).astype(np.uint32)
+        return self._blocks.integers(0, 1 << 32, count, dtype=np.uint32)
+
+    def raw64(self, count: int) -> np.ndarray:
+        """`count` 64-bit draws, uint64: two words each, the high half first."""
+        if count:
+            self.fresh = False
+        if count < _FEW:
+            words = self._bits.random_raw(2 * count)
+            return words[::2] << _32 | words[1::2]
+        return self._blocks.integers(0, _TOP64, count, dtype=np.uint64, endpoint=True)
+
+    def unit24(self, count: int) -> np.ndarray:
+        """`count` float32 in [0, 1): the low 24 bits of a 32-bit draw each."""
+        bits = self.raw32(count)
+        np.bitwise_and(bits, _MASK24, out=bits)
+        # Signed to float is one instruction where unsigned to float is several.
+        unit = bits.view(np.int32).astype(np.float32)
+        unit *= np.float32(2.0**-24)
+        return unit
+
+    def unit53(self, count: int) -> np.ndarray:
+        """`count` float64 in [0, 1): the low 53 bits of a 64-bit draw each."""
+        bits = self.raw64(count)
+        np.bitwise_and(bits, _MASK53, out=bits)
+        unit = bits.view(np.int64).astype(np.float64)
+        unit *= 2.0**-53
+        return unit

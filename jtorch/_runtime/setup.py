@@ -1,0 +1,29 @@
+"""JAX as jtorch needs it: 64-bit types, synchronous small calls on the CPU, programs kept across processes."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+# A small call takes half the time when it need not go through a thread.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
+def cache_folder() -> pathlib.Path | None:
+    """Where compiled programs are kept: JTORCH_CACHE (empty: nowhere), else the user's cache folder."""
+    told = os.environ.get("JTORCH_CACHE")
+    if told is not None:
+        return pathlib.Path(told) if told else None
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return pathlib.Path(base) / "jtorch"
+
+
+if jax.config.jax_compilation_cache_dir is None:
+    _folder = cache_folder()
+    if _folder is not None:
+        jax.config.update("jax_compilation_cache_dir", str(_folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

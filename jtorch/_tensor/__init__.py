@@ -1,0 +1,1 @@
+"""Tensor: storage, views, indexing, printing, and the functions derived from declared operations."""

@@ -1,0 +1,611 @@
+"""Tensors from data and from nothing."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jtorch._runtime import devices, dtypes, executor
+from jtorch._runtime.avals import aval, contiguous_strides
+from jtorch._runtime.executor import Value
+from jtorch._runtime.kernel import Kernel
+from jtorch._tensor.base import Tensor, new
+from jtorch._tensor.derive import call, copy_out
+from jtorch._tensor.storage import alias, detached, storage_of, value_of
+
+
+class _Named:
+    """A constant with torch's repr: layouts and memory formats."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"torch.{self.name}"
+
+    def __reduce__(self):
+        return self.name
+
+
+layout = memory_format = _Named
+strided = _Named("strided")
+sparse_coo = _Named("sparse_coo")
+sparse_csr = _Named("sparse_csr")
+contiguous_format = _Named("contiguous_format")
+preserve_format = _Named("preserve_format")
+channels_last = _Named("channels_last")
+channels_last_3d = _Named("channels_last_3d")
+
+_KERNELS: dict[tuple, Kernel] = {}
+
+
+def wrap(v: Value, requires_grad: bool = False) -> Tensor:
+    """A tensor of a value, a leaf that requires grad where asked."""
+    t = new(Tensor)
+    t._value = v
+    if requires_grad:
+        if v.aval.dtype.category < dtypes.FLOATING:
+            raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
+        t.requires_grad = True
+    return t
+
+
+def place(array, dtype: dtypes.dtype, device) -> Value:
+    """A host array as a value on a device."""
+    where = devices.canonical(device)
+    a = aval(array.shape, dtype, where)
+    v = Value(a)
+    if where is not devices.META:
+        v.array = jax.device_put(np.ascontiguousarray(array).reshape(array.shape), devices.to_jax(where), may_alias=False)
+    return v
+
+
+# ---- from data -------------------------------------------------------------------------------------------------------
+
+
+def _host_array(data, dtype: dtypes.dtype | None) -> tuple[np.ndarray, dtypes.dtype]:
+    """Python data as a NumPy array of the dtype torch would give it."""
+    if isinstance(data, np.ndarray | np.generic):
+        array = np.asarray(data)
+        if array.dtype == object or array.dtype.kind in "US":
+            raise TypeError(
+                f"can't convert np.ndarray of type numpy.{array.dtype.type.__name__}. The only supported types are: "
+                "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint64, uint32, uint16, "
+                "uint8, and bool."
+            )
+        found = dtype or dtypes.from_numpy(array.dtype)
+        return array.astype(found.np), found
+    kind = type(data)
+    if kind is float or kind is int or kind is bool or kind is complex:
+        found = dtype or dtypes.of_number(data)
+        return _number_array(data, found), found
+    shape = _nested_shape(data)
+    flat: list = []
+    _flatten_into(data, shape, 0, flat)
+    flat = [x.item() if isinstance(x, Tensor | np.generic | jax.Array) else x for x in flat] if any(
+        type(x) not in (int, float, bool, complex) for x in flat
+    ) else flat
+    found = dtype or _infer(flat)
+    return _number_array(flat, found).reshape(shape), found
+
+
+def _number_array(data, dtype: dtypes.dtype) -> np.ndarray:
+    if dtype.category == dtypes.INTEGRAL:
+        values = data if isinstance(data, list) else [data]
+        info = np.iinfo(dtype.np)
+        for x in values:
+            if isinstance(x, float):
+                if math.isnan(x) or math.isinf(x):
+                    raise ValueError(f"cannot convert float {'NaN' if math.isnan(x) else 'infinity'} to integer")
+            elif isinstance(x, complex):
+                raise RuntimeError("value cannot be converted to type int64_t without overflow")
+            elif not info.min <= x <= info.max and not (dtype.is_signed is False and -info.max <= x < 0):
+                if dtype.itemsize == 8:
+                    raise RuntimeError("Overflow when unpacking long long")
+                raise RuntimeError(f"value cannot be converted to type {_c_name(dtype)} without overflow")
+        array = np.array([int(x) for x in values], dtype=object).astype(np.int64 if dtype.is_signed else np.uint64 if dtype.itemsize == 8 else np.int64)
+        array = array.astype(dtype.np)
+        return array if isinstance(data, list) else array.reshape(())
+    if dtype.category == dtypes.FLOATING:
+        bad = next((x for x in (data if isinstance(data, list) else [data]) if isinstance(x, complex)), None)
+        if bad is not None:
+            raise RuntimeError(f"value cannot be converted to type {_c_name(dtype)} without overflow")
+        with np.errstate(over="ignore"):
+            return np.array(data, np.float64).astype(dtype.np)
+    return np.array(data, dtype.np)
+
+
+def _c_name(dtype: dtypes.dtype) -> str:
+    return {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int", "float32": "float", "float64": "double", "float16": "at::Half", "bfloat16": "at::BFloat16"}.get(dtype.name, dtype.name)
+
+
+def _infer(flat: list) -> dtypes.dtype:
+    kinds = {type(x) for x in flat}
+    if not kinds:
+        return dtypes.get_default_dtype()
+    if complex in kinds:
+        return dtypes.get_default_dtype().to_complex()
+    if float in kinds:
+        return dtypes.get_default_dtype()
+    if kinds == {bool}:
+        return dtypes.bool
+    return dtypes.int64
+
+
+def _is_sequence(x) -> bool:
+    if isinstance(x, list | tuple):
+        return True
+    if isinstance(x, str | bytes):
+        return False
+    return hasattr(x, "__len__") and hasattr(x, "__getitem__") and not (isinstance(x, Tensor | np.ndarray) and x.ndim == 0)
+
+
+def _nested_shape(data) -> tuple[int, ...]:
+    shape = []
+    while _is_sequence(data):
+        if isinstance(data, Tensor | np.ndarray | jax.Array):
+            return (*shape, *data.shape)
+        shape.append(len(data))
+        if not len(data):
+            break
+        data = data[0]
+    return tuple(shape)
+
+
+def _flatten_into(data, shape, depth: int, flat: list) -> None:
+    if depth == len(shape):
+        if isinstance(data, list | tuple) or not isinstance(data, int | float | bool | complex | np.generic | Tensor | jax.Array):
+            if isinstance(data, list | tuple):
+                raise TypeError(f"must be real number, not {type(data).__name__}")
+            if isinstance(data, str):
+                raise ValueError("too many dimensions 'str'") if depth else TypeError("new(): invalid data type 'str'")
+            raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
+        flat.append(data)
+        return
+    if not _is_sequence(data):
+        raise TypeError("not a sequence")
+    if isinstance(data, Tensor | np.ndarray | jax.Array):
+        host = data._host() if isinstance(data, Tensor) else np.asarray(data)
+        if tuple(host.shape) != tuple(shape[depth:]):
+            raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {len(host)})")
+        flat.extend(host.reshape(-1).tolist())
+        return
+    if len(data) != shape[depth]:
+        raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {len(data)})")
+    for x in data:
+        _flatten_into(x, shape, depth + 1, flat)
+
+
+def tensor(data: Any, *, dtype: dtypes.dtype | None = None, device=None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """A new leaf tensor of Python numbers, nested sequences, arrays or another tensor's elements: always a copy."""
+    if isinstance(data, Tensor):
+        warnings.warn(
+            "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
+            "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
+            UserWarning,
+            stacklevel=2,
+        )
+        v = detached(value_of(data.detach().clone()))
+        t = wrap(v)
+        if dtype is not None or device is not None:
+            t = t.to(device=device if device is not None else t.device, dtype=dtype or t.dtype)
+        return wrap(detached(value_of(t)), requires_grad)
+    if isinstance(data, jax.Array):
+        t = wrap(executor.of(data))
+        t = t.to(device=devices.canonical(device), dtype=dtype or t.dtype)
+        return wrap(detached(value_of(t)), requires_grad)
+    array, found = _host_array(data, dtype)
+    return wrap(place(array, found, device), requires_grad)
+
+
+def as_tensor(data: Any, dtype: dtypes.dtype | None = None, device=None) -> Tensor:
+    """`data` as a tensor; a tensor of that dtype and device is itself. NumPy arrays are copied."""
+    if isinstance(data, Tensor):
+        return data.to(device=device if device is not None else data.device, dtype=dtype or data.dtype)
+    return tensor(data, dtype=dtype, device=device)
+
+
+def asarray(obj: Any, *, dtype=None, device=None, copy: bool | None = None, requires_grad: bool = False) -> Tensor:
+    """`obj` as a tensor, with or without a copy."""
+    t = as_tensor(obj, dtype, device)
+    if copy and t is obj:
+        t = t.clone()
+    if requires_grad and not t.requires_grad:
+        t = t.detach().requires_grad_()
+    return t if requires_grad or not t.requires_grad else t.detach()
+
+
+def from_numpy(ndarray: np.ndarray) -> Tensor:
+    """A NumPy array's elements as a tensor. Differs from torch: a copy, so later writes to either stay apart."""
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    return wrap(place(ndarray, dtypes.from_numpy(ndarray.dtype), devices.CPU))
+
+
+def frombuffer(buffer, *, dtype: dtypes.dtype, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
+    """A 1-d tensor of the bytes of a buffer, as a copy."""
+    array = np.frombuffer(buffer, dtype.np, count, offset)
+    return wrap(place(array, dtype, devices.CPU), requires_grad)
+
+
+def from_dlpack(ext_tensor) -> Tensor:
+    """A tensor of another library's array. Shares its memory where JAX can, but writes do not reach it."""
+    return wrap(executor.of(jnp.array(jax.dlpack.from_dlpack(ext_tensor), copy=True)))
+
+
+def legacy_tensor(cls, *args, device=None, dtype=None) -> Tensor:
+    """`torch.Tensor(...)`: from sizes an uninitialised tensor of the default dtype, else from data."""
+    dtype = dtype or dtypes.get_default_dtype()
+    if len(args) == 1 and isinstance(args[0], Tensor):
+        source = args[0]
+        if cls is not Tensor:
+            return source.as_subclass(cls) if source.requires_grad else Tensor._make_subclass(cls, source)
+        if source.dtype is not dtype:
+            raise TypeError(f"expected {_type_name(dtype)} (got torch.{dtypes.SCALAR_NAMES[source.dtype]}Tensor)")
+        return alias_tensor(source)
+    if not args:
+        t = empty((0,), dtype=dtype, device=device)
+    elif len(args) == 1 and isinstance(args[0], list | tuple | np.ndarray) and not isinstance(args[0], type(aval((), dtype).shape)):
+        t = tensor(np.asarray(args[0]) if isinstance(args[0], np.ndarray) else list(args[0]), dtype=dtype, device=device)
+    else:
+        t = empty(*args, dtype=dtype, device=device)
+    return t if cls is Tensor else Tensor._make_subclass(cls, t)
+
+
+def alias_tensor(t: Tensor) -> Tensor:
+    """A second tensor over the same memory."""
+    from jtorch._tensor.views import alias_of
+
+    return alias_of(t)
+
+
+def _type_name(dtype) -> str:
+    return f"torch.{dtypes.SCALAR_NAMES[dtype]}Tensor"
+
+
+# ---- from nothing ----------------------------------------------------------------------------------------------------
+
+
+def sizes(args) -> tuple[int, ...]:
+    """Sizes given one by one or as a sequence, checked."""
+    if len(args) == 1 and isinstance(args[0], tuple | list):
+        args = args[0]
+    found = []
+    for place_, n in enumerate(args):
+        if not hasattr(n, "__index__") or isinstance(n, bool):
+            raise TypeError(f"empty(): argument 'size' failed to unpack the object at pos {place_ + 1} with error \"type must be tuple of ints,but got {type(n).__name__}\"")
+        n = n.__index__()
+        if n < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(args)}")
+        found.append(n)
+    return tuple(found)
+
+
+def make(name: str, shape, dtype: dtypes.dtype | None, device, build, *statics, numbers=(), requires_grad=False, out=None, strides=None) -> Tensor:
+    """A tensor that a kernel without array inputs computes: `build(shape, np dtype, *statics)` gives its function."""
+    dtype = dtype or (out.dtype if out is not None else dtypes.get_default_dtype())
+    if not isinstance(dtype, dtypes.dtype):
+        raise TypeError(f"{name}(): argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
+    where = devices.canonical(device)
+    kinds = "".join("f" if isinstance(n, float) else "i" for n in numbers)
+    key = (name, shape, dtype, where, statics, kinds)
+    kernel = _KERNELS.get(key)
+    if kernel is None:
+        fn = build(shape, dtype.np, *statics)
+        kernel = _KERNELS[key] = Kernel(
+            name, lambda *n: (fn(*n),), (), kinds, out=(aval(shape, dtype, where),), differentiable=False
+        )
+    t = wrap(executor.record(kernel, (), numbers)[0], requires_grad)
+    if strides is not None:
+        t._value = alias(t._value, strides)
+    return t if out is None else copy_out(t, out, _OutOp(name))
+
+
+class _OutOp:
+    returns = None
+
+    def __init__(self, name):
+        self.name = name
+
+
+def _constant(value):
+    return lambda shape, dtype: lambda: jnp.full(shape, value, dtype)
+
+
+_ZEROS, _ONES = _constant(0), _constant(1)
+
+
+def zeros(*size, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named) -> Tensor:
+    """Zeros of a shape."""
+    return make("zeros", sizes(size or (named["size"],)), dtype, device, _ZEROS, requires_grad=requires_grad, out=out)
+
+
+def ones(*size, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named) -> Tensor:
+    """Ones of a shape."""
+    return make("ones", sizes(size or (named["size"],)), dtype, device, _ONES, requires_grad=requires_grad, out=out)
+
+
+def empty(*size, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None, **named) -> Tensor:
+    """A tensor of a shape whose elements mean nothing (they are zeros)."""
+    t = make("empty", sizes(size or (named["size"],)), dtype, device, _ZEROS, requires_grad=requires_grad, out=out)
+    return _formatted(t, memory_format)
+
+
+def empty_strided(size, stride, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+    """`empty` with strides."""
+    return make("empty", sizes((size,)), dtype, device, _ZEROS, requires_grad=requires_grad, strides=tuple(stride))
+
+
+def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+    """A tensor of one number, of the number's own dtype unless told."""
+    shape = sizes((size,)) if isinstance(size, tuple | list) else sizes((size,))
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    if isinstance(fill_value, np.generic):
+        fill_value = fill_value.item()
+    if dtype is None:
+        dtype = out.dtype if out is not None else dtypes.of_number(fill_value)
+    if isinstance(fill_value, bool | complex):
+        return make("full", shape, dtype, device, lambda s, d, v: lambda: jnp.full(s, v, d), fill_value, requires_grad=requires_grad, out=out)
+    if not isinstance(fill_value, int | float):
+        raise TypeError(f"full(): argument 'fill_value' (position 2) must be Number, not {type(fill_value).__name__}")
+    if dtype.category == dtypes.INTEGRAL and isinstance(fill_value, int):
+        info = np.iinfo(dtype.np)
+        if not info.min <= fill_value <= info.max and not (not dtype.is_signed and fill_value < 0):
+            raise RuntimeError(f"value cannot be converted to type {_c_name(dtype)} without overflow")
+    if isinstance(fill_value, int) and not -(2**63) <= fill_value < 2**63:
+        return make("full", shape, dtype, device, lambda s, d, v: lambda: jnp.full(s, v, d), fill_value, requires_grad=requires_grad, out=out)
+    return make(
+        "full", shape, dtype, device, lambda s, d: lambda n: jnp.full(s, n.astype(d), d), numbers=(fill_value,),
+        requires_grad=requires_grad, out=out,
+    )  # fmt: skip
+
+
+def _formatted(t: Tensor, memory_format) -> Tensor:
+    if memory_format in (channels_last, channels_last_3d):
+        t._value = alias(value_of(t), format_strides(tuple(t.shape), memory_format))
+    return t
+
+
+def format_strides(shape, memory_format) -> tuple[int, ...]:
+    """The strides of a memory format."""
+    if memory_format in (channels_last, channels_last_3d):
+        if len(shape) != (4 if memory_format is channels_last else 5):
+            raise RuntimeError(f"required rank {4 if memory_format is channels_last else 5} tensor to use {memory_format.name} format")
+        order = [0, *range(2, len(shape)), 1]
+        inner = contiguous_strides(tuple(shape[d] for d in order))
+        strides = [0] * len(shape)
+        for d, s in zip(order, inner, strict=True):
+            strides[d] = s
+        return tuple(strides)
+    return contiguous_strides(tuple(shape))
+
+
+def _like(make_one, input: Tensor, dtype, device, requires_grad, memory_format, *args) -> Tensor:
+    a = input._shape_aval()
+    t = make_one(tuple(a.shape), *args, dtype=dtype or a.dtype, device=device if device is not None else a.device)
+    if memory_format in (None, preserve_format):
+        t._value = _dense_like(t._value, a)
+    else:
+        t = _formatted(t, memory_format)
+    if requires_grad:
+        t.requires_grad = True
+    return t
+
+
+def _dense_like(v: Value, a) -> Value:
+    """The value under the strides that a new tensor like one of aval `a` has."""
+    if a.strides is None:
+        return v
+    from jtorch._ops.specialise import elementwise_strides
+
+    if 0 in a.strides or len(set(zip(a.strides, a.shape, strict=True))) < a.ndim:
+        return v
+    strides = elementwise_strides(a.shape, (a,))
+    return v if strides is None else alias(v, strides)
+
+
+def zeros_like(input: Tensor, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False) -> Tensor:
+    """Zeros of another tensor's shape, dtype and device."""
+    return _like(zeros, input, dtype, device, requires_grad, memory_format)
+
+
+def ones_like(input: Tensor, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False) -> Tensor:
+    """Ones of another tensor's shape, dtype and device."""
+    return _like(ones, input, dtype, device, requires_grad, memory_format)
+
+
+def empty_like(input: Tensor, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False) -> Tensor:
+    """An `empty` of another tensor's shape, dtype and device."""
+    return _like(empty, input, dtype, device, requires_grad, memory_format)
+
+
+def full_like(input: Tensor, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False) -> Tensor:
+    """One number in another tensor's shape, dtype and device."""
+    return _like(full, input, dtype, device, requires_grad, memory_format, fill_value)
+
+
+def _new(make_one):
+    def method(self: Tensor, *args, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **named):
+        return make_one(
+            *args, dtype=dtype or self.dtype, device=device if device is not None else self.device,
+            requires_grad=requires_grad, **named,
+        )  # fmt: skip
+
+    method.__name__ = "new_" + make_one.__name__
+    method.__doc__ = f"`torch.{make_one.__name__}` with this tensor's dtype and device."
+    return method
+
+
+def new_tensor(self: Tensor, data, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False) -> Tensor:
+    """`torch.tensor` with this tensor's dtype and device."""
+    if isinstance(data, Tensor):
+        data = data.detach()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return tensor(data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+    return tensor(data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+
+def new_legacy(self: Tensor, *args, device=None) -> Tensor:
+    """`torch.Tensor(...)` with this tensor's dtype and device."""
+    return legacy_tensor(Tensor, *args, dtype=self.dtype, device=device or self.device)
+
+
+def _plain(n):
+    return n.item() if isinstance(n, Tensor | np.generic) else n
+
+
+def arange(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+    """start, start + step ... up to but without end; int64 if all are integers, else the default dtype."""
+    if end is None:
+        start, end = 0, start
+    start, end, step = _plain(start), _plain(end), _plain(step)
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (step > 0 and start > end) or (step < 0 and start < end):
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    if dtype is None:
+        dtype = out.dtype if out is not None else (
+            dtypes.int64 if all(isinstance(n, int) for n in (start, end, step)) else dtypes.get_default_dtype()
+        )
+    whole = all(isinstance(n, int) for n in (start, end, step))
+    length = max(0, -((start - end) // step)) if whole else max(0, math.ceil((end - start) / step))
+    if whole and dtype.category <= dtypes.INTEGRAL:
+        build = lambda s, d: lambda a, by: (a + by * jnp.arange(s[0], dtype=np.int64)).astype(d)  # noqa: E731
+        numbers: tuple = (int(start), int(step))
+    else:
+        build = lambda s, d: lambda a, by: (a + by * jnp.arange(s[0], dtype=np.float64)).astype(d)  # noqa: E731
+        numbers = (float(start), float(step))
+    return make("arange", (length,), dtype, device, build, numbers=numbers, requires_grad=requires_grad, out=out)
+
+
+def range_(start=0, end=None, step=1, **options) -> Tensor:
+    """`arange` with the end included, of the default dtype."""
+    warnings.warn(
+        "torch.range is deprecated and will be removed in a future release because its behavior is inconsistent with "
+        "Python's range builtin. Instead, use torch.arange, which produces values in [start, end).",
+        UserWarning,
+        stacklevel=2,
+    )
+    count = math.floor((end - start) / step) + 1
+    options.setdefault("dtype", dtypes.get_default_dtype())
+    return arange(0, count, **options) * step + start
+
+
+def linspace(start, end, steps: int, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+    """`steps` numbers evenly from start to end, both included."""
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    start, end = _plain(start), _plain(end)
+    if isinstance(start, complex) or isinstance(end, complex):
+        dtype = dtype or dtypes.get_default_dtype().to_complex()
+        return make("linspace", (steps,), dtype, device, lambda s, d, a, b: lambda: jnp.linspace(a, b, s[0]).astype(d), start, end, requires_grad=requires_grad, out=out)
+
+    def build(s, d):
+        n = s[0]
+
+        def fn(a, b):
+            if n == 1:
+                return a.astype(d).reshape(1)
+            if np.issubdtype(d, np.integer):
+                step = (b - a) / (n - 1)
+                i = jnp.arange(n)
+                return jnp.where(i < n // 2, jnp.trunc(a + step * i), jnp.trunc(b - step * (n - 1 - i))).astype(d)
+            wide = np.float64 if d == np.float64 else np.float32
+            a, b = a.astype(wide), b.astype(wide)
+            step = (b - a) / (n - 1)
+            i = jnp.arange(n).astype(wide)
+            return jnp.where(i < n // 2, a + step * i, b - step * (n - 1 - i)).astype(d)
+
+        return fn
+
+    return make("linspace", (steps,), dtype, device, build, numbers=(float(start), float(end)), requires_grad=requires_grad, out=out)
+
+
+def logspace(start, end, steps: int, base: float = 10.0, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+    """base to the powers of `linspace`."""
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+
+    def build(s, d):
+        def fn(a, b, c):
+            return jnp.power(c, jnp.linspace(a, b, s[0])).astype(d)
+
+        return fn
+
+    numbers = (float(_plain(start)), float(_plain(end)), float(base))
+    return make("logspace", (steps,), dtype, device, build, numbers=numbers, requires_grad=requires_grad, out=out)
+
+
+def eye(n: int, m: int | None = None, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+    """Ones on the diagonal of an n by m matrix, zeros elsewhere."""
+    m = n if m is None else m
+    if n < 0 or m < 0:
+        raise RuntimeError(f"{'n' if n < 0 else 'm'} must be greater or equal to 0, got {n if n < 0 else m}")
+    return make("eye", (n, m), dtype, device, lambda s, d: lambda: jnp.eye(*s, dtype=d), requires_grad=requires_grad, out=out)
+
+
+def _indices_of(name, host):
+    def fn(row: int, col: int, offset: int = 0, *, dtype=None, layout=None, device=None, pin_memory=False) -> Tensor:
+        found = np.stack(host(row, offset, col))
+        return wrap(place(found.astype((dtype or dtypes.int64).np), dtype or dtypes.int64, device))
+
+    fn.__name__ = name
+    fn.__doc__ = f"Rows and columns of the {'lower' if 'l' in name[:4] and name[2] == 'i' and name[3] == 'l' else 'upper'} triangle, as two rows."
+    return fn
+
+
+tril_indices = _indices_of("tril_indices", np.tril_indices)
+triu_indices = _indices_of("triu_indices", np.triu_indices)
+
+
+def complex_(real: Tensor, imag: Tensor, *, out=None) -> Tensor:
+    """Complex numbers of real and imaginary parts."""
+    if real.dtype is not imag.dtype:
+        raise RuntimeError(
+            f"Expected object of scalar type {dtypes.SCALAR_NAMES[real.dtype]} but got scalar type "
+            f"{dtypes.SCALAR_NAMES[imag.dtype]} for second argument"
+        )
+    r = call("complex.parts", real, imag)
+    return r if out is None else copy_out(r, out, _OutOp("complex"))
+
+
+def polar(abs: Tensor, angle: Tensor, *, out=None) -> Tensor:
+    """Complex numbers of absolute values and angles."""
+    r = call("complex.parts", abs * angle.cos(), abs * angle.sin())
+    return r if out is None else copy_out(r, out, _OutOp("polar"))
+
+
+def scalar_tensor(s, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+    """A 0-d tensor of a number, of the default dtype unless told."""
+    return full((), s, dtype=dtype or dtypes.get_default_dtype(), device=device, requires_grad=requires_grad)
+
+
+FUNCTIONS = {
+    f.__name__.rstrip("_"): f
+    for f in (
+        tensor, as_tensor, asarray, from_numpy, frombuffer, from_dlpack, zeros, ones, empty, empty_strided, full, zeros_like,
+        ones_like, empty_like, full_like, arange, range_, linspace, logspace, eye, tril_indices, triu_indices, complex_,
+        polar, scalar_tensor,
+    )
+}  # fmt: skip
+
+
+def attach() -> None:
+    """Gives Tensor its `new_*` methods."""
+    for f in (zeros, ones, empty, full):
+        setattr(Tensor, "new_" + f.__name__, _new(f))
+    Tensor.new_tensor = new_tensor  # type: ignore[attr-defined]
+    Tensor.new = new_legacy  # type: ignore[attr-defined]
+    Tensor.new_empty_strided = lambda self, size, stride, **k: empty_strided(  # type: ignore[attr-defined]
+        size, stride, **{"dtype": self.dtype, "device": self.device, **k}
+    )
+
+
+__all__ = ["FUNCTIONS", "attach", "storage_of"]

@@ -1,0 +1,546 @@
+"""From declared operations to the functions users call.
+
+For each operation a function is generated whose first lines are the fast path: with every tensor's slot at hand, one
+look-up in the trace gives the result. All else (first calls, other argument types, `out=`, tensors under JAX's
+transformations, errors) goes to `slow`, which binds arguments, makes the kernel and records it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jtorch._ops.registry import ARRAY, ARRAYS, NUMBER, OPERAND, OPS, OPTIONAL, STATIC, Op
+from jtorch._ops.specialise import A, F, I, kernel_of
+from jtorch._runtime import devices, dtypes, executor
+from jtorch._runtime.executor import T, Value
+from jtorch._tensor.base import Tensor, new
+from jtorch._tensor.storage import alias, value_of, write
+
+FUNCTIONS: dict[str, Callable] = {}  # by operation key
+_ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "x1": "input", "x2": "other"}
+_RETURN_TYPES: dict[tuple, Any] = {}
+_missing = object()
+
+
+class BindError(TypeError):
+    """The arguments are not this operation's."""
+
+
+def return_type(name: str, fields: tuple[str, ...]):
+    """The named tuple that an operation with several results gives back."""
+    found = _RETURN_TYPES.get((name, fields))
+    if found is None:
+        found = _RETURN_TYPES[name, fields] = type(
+            name, (namedtuple(name, fields),), {"__repr__": _repr_result, "__slots__": (), "__module__": "jtorch.return_types"}
+        )
+    return found
+
+
+def _repr_result(self):
+    rows = ",\n".join(f"{field}={value!r}" for field, value in zip(self._fields, self, strict=True))
+    return f"torch.return_types.{type(self).__name__}(\n{rows})"
+
+
+# ---- binding ---------------------------------------------------------------------------------------------------------
+
+
+def bind(op: Op, args: tuple, kwargs: dict) -> list:
+    """The user's object for each parameter. BindError, in torch's words, where they don't fit."""
+    params = op.params
+    if op.varargs and args:
+        at = next(i for i, p in enumerate(params) if p.name == op.varargs)
+        if len(args) > at and not isinstance(args[at], tuple | list):
+            args = (*args[:at], tuple(args[at:]))
+    positional = sum(not p.keyword_only for p in params)
+    if len(args) > positional:
+        raise BindError(f"{op.name}() takes {positional} positional arguments but {len(args)} were given")
+    bound = list(args)
+    used = 0
+    for p in params[len(args) :]:
+        if p.name in kwargs:
+            used += 1
+            bound.append(kwargs[p.name])
+            continue
+        other = next((k for k in kwargs if _ALIASES.get(k) == p.name), None)
+        if other is not None:
+            used += 1
+            bound.append(kwargs[other])
+        elif p.required:
+            raise BindError(f'{op.name}() missing 1 required positional arguments: "{p.name}"')
+        else:
+            bound.append(_missing)
+    if used != len(kwargs):
+        names = {p.name for p in params}
+        for k in kwargs:
+            if k not in names and _ALIASES.get(k) not in names:
+                raise BindError(f"{op.name}() got an unexpected keyword argument '{k}'")
+        raise BindError(f"{op.name}() got multiple values for argument '{next(iter(kwargs))}'")
+    return bound
+
+
+def _expect(op: Op, name: str, place: int, what: str, got) -> BindError:
+    return BindError(f"{op.name}(): argument '{name}' (position {place + 1}) must be {what}, not {type(got).__name__}")
+
+
+def lay_out(op: Op, bound: list):
+    """Splits bound arguments into the layout of the kernel, values, numbers and the fast path's key entries."""
+    layout, values, numbers, entries = [], [], [], []
+    for place, (p, x) in enumerate(zip(op.params, bound, strict=True)):
+        kind = p.kind
+        if x is _missing or (x is p.default and not p.required and not isinstance(x, str)):
+            layout.append(("s", p.default))
+            entries.append(p.default)
+        elif isinstance(x, Tensor):
+            if kind == STATIC:
+                x = static_of(op, p, place, x)
+                layout.append(("s", x))
+                entries.append(_missing)
+            elif kind == NUMBER or kind == ARRAYS:
+                if kind == ARRAYS:
+                    raise _expect(op, p.name, place, "tuple of Tensors", x)
+                layout.append(F if x.dtype.category >= dtypes.FLOATING else I)
+                numbers.append(x.item())
+                entries.append(_missing)
+            else:
+                layout.append(A)
+                values.append(value_of(x))
+                entries.append(A)
+        elif kind == STATIC:
+            x = static_of(op, p, place, x)
+            layout.append(("s", x))
+            entries.append(x)
+        elif kind == ARRAYS:
+            if isinstance(x, list | tuple) and all(isinstance(t, Tensor) for t in x):
+                layout.append(("l", len(x)))
+                values.extend(value_of(t) for t in x)
+                entries.append(len(x))
+            elif isinstance(x, list | tuple):
+                i, bad = next((i, t) for i, t in enumerate(x) if not isinstance(t, Tensor))
+                raise BindError(f"expected Tensor as element {i} in argument {place}, but got {type(bad).__name__}")
+            else:
+                raise _expect(op, p.name, place, "tuple of Tensors", x)
+        elif x is None and (kind == OPTIONAL or p.default is None and not p.required):
+            layout.append(("s", None))
+            entries.append(None)
+        elif kind in (OPERAND, NUMBER):
+            _lay_number(op, p, place, x, layout, numbers, entries)
+        elif isinstance(x, jax.Array):
+            layout.append(A)
+            values.append(executor.of(x))
+            entries.append(_missing)
+        else:
+            raise _expect(op, p.name, place, "Tensor", x)
+    return tuple(layout), values, numbers, entries
+
+
+def _lay_number(op, p, place, x, layout, numbers, entries):
+    kind = type(x)
+    if kind is not float and kind is not int:
+        if isinstance(x, np.generic):
+            x = x.item()
+        elif isinstance(x, jax.Array) and x.ndim == 0 and not isinstance(x, jax.core.Tracer):
+            x = x.item()
+    if isinstance(x, bool | complex):
+        layout.append(("s", x))
+        entries.append((type(x), x))
+    elif isinstance(x, float):
+        layout.append(F)
+        numbers.append(float(x))
+        entries.append("f" if kind is float else _missing)
+    elif isinstance(x, int):
+        if not -(2**63) <= x < 2**63:
+            if x < 2**64:
+                layout.append(("s", x))
+                entries.append(_missing)
+                return
+            raise RuntimeError("Overflow when unpacking long long")
+        layout.append(I)
+        numbers.append(int(x))
+        entries.append("i" if kind is int else _missing)
+    else:
+        raise _expect(op, p.name, place, "Tensor" if p.kind == OPERAND else "Number", x)
+
+
+def static_of(op: Op, p, place: int, x):
+    """A static argument as the operation sees it: hashable, tensors and NumPy scalars as Python numbers."""
+    kind = type(x)
+    if kind is int or kind is str or kind is bool or kind is float or x is None:
+        if kind in (int, float, bool) or kind is str:
+            _check_static(op, p, place, x)
+        return x
+    if isinstance(x, list | tuple):
+        if p.annotation.startswith("int") and "tuple" not in p.annotation:
+            raise _expect(op, p.name, place, "int", x)
+        return tuple(static_of(op, _FREE, place, e) for e in x)
+    if isinstance(x, np.generic):
+        return x.item()
+    if isinstance(x, Tensor):
+        if p.annotation.startswith(("int", "float", "bool")) or p is _FREE:
+            return x.item()
+        raise _expect(op, p.name, place, p.annotation, x)
+    return x
+
+
+class _Free:
+    annotation = ""
+    name = ""
+    default = None
+
+
+_FREE = _Free()
+
+
+def _check_static(op: Op, p, place: int, x) -> None:
+    wants = p.annotation
+    kind = type(x)
+    if not wants or kind is bool and wants.startswith(("bool", "int")):
+        return
+    if wants.startswith("int") and kind is float:
+        raise _expect(op, p.name, place, "int", x)
+    if wants.startswith(("int", "float", "bool", "tuple")) and kind is str and "str" not in wants:
+        raise _expect(op, p.name, place, wants.split(" ")[0].split("[")[0], x)
+    if wants.startswith("DType") and x is not None:
+        raise _expect(op, p.name, place, "torch.dtype", x)
+    if wants.startswith("str") and kind is not str and "int" not in wants and "bool" not in wants:
+        raise _expect(op, p.name, place, "str", x)
+
+
+# ---- calling ---------------------------------------------------------------------------------------------------------
+
+
+def slow(op: Op, args: tuple, kwargs: dict, out=None):
+    """An operation on user arguments, the general way."""
+    return perform(op, bind(op, args, kwargs), out)
+
+
+def perform(op: Op, bound: list, out=None):
+    """An operation on bound arguments."""
+    layout, values, numbers, entries = lay_out(op, bound)
+    kernel = kernel_of(op, layout, tuple([v.aval for v in values]))
+    key = None
+    if _missing not in entries:
+
+        def key(slots):
+            slot = iter(slots)
+            made = [op.id]
+            for p, e in zip(op.params, entries, strict=True):
+                if e is A:
+                    made.append(next(slot))
+                elif p.kind == ARRAYS:
+                    made.append(tuple(itertools.islice(slot, e)))
+                else:
+                    made.append(e)
+            return tuple(made)
+
+    if any(v.aval.device is not kernel.out[0].device for v in values):
+        values = [_along(v, kernel.out[0].device) for v in values]
+    results = [_tensor(v) for v in executor.record(kernel, values, numbers, key)]
+    result = results[0] if len(results) == 1 and op.returns is None else _several(op, results)
+    return result if out is None else copy_out(result, out, op)
+
+
+def _along(v: Value, device):
+    """A 0-d CPU value taken to where the other operands are."""
+    if v.aval.device is device or device is devices.META:
+        return v
+    moved = executor.of(jax.device_put(executor.concrete(v), devices.to_jax(device)))
+    moved.node = v.node
+    return moved
+
+
+def _several(op: Op, results):
+    return tuple(results) if op.returns is None else return_type(op.name, op.returns)(*results)
+
+
+def _tensor(v: Value) -> Tensor:
+    t = new(Tensor)
+    t._value = v
+    return t
+
+
+def values_of(key: str, *args, **kwargs) -> list[Value]:
+    """An operation's results as values, for layers that write them somewhere."""
+    op = OPS[key]
+    layout, values, numbers, _ = lay_out(op, bind(op, args, kwargs))
+    return executor.record(kernel_of(op, layout, tuple([v.aval for v in values])), values, numbers)
+
+
+def call(key: str, *args, **kwargs):
+    """The operation declared under a key, on tensors."""
+    return FUNCTIONS[key](*args, **kwargs)
+
+
+def copy_out(result, out, op: Op):
+    """Puts a result into the tensor (or tuple of tensors) given as `out=`."""
+    if isinstance(result, tuple):
+        for r, o in zip(result, out, strict=True):
+            copy_out(r, o, op)
+        return type(result)(*out) if op.returns is not None else tuple(out)
+    if not isinstance(out, Tensor):
+        raise BindError(f"{op.name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    if out.requires_grad or (result.requires_grad and T.grad):
+        raise RuntimeError(
+            f"{op.name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
+            "arguments requires grad."
+        )
+    if not can_cast(result.dtype, out.dtype):
+        raise RuntimeError(
+            f"result type {dtypes.SCALAR_NAMES[result.dtype]} can't be cast to the desired output type "
+            f"{dtypes.SCALAR_NAMES[out.dtype]}"
+        )
+    if out.shape != result.shape:
+        out.resize_(result.shape)
+    write(out, cast(value_of(result), out.dtype))
+    return out
+
+
+def can_cast(source: dtypes.dtype, target: dtypes.dtype) -> bool:
+    """Whether a result of one dtype may be stored as another: to the same or a higher category."""
+    return source.category <= target.category or (source.category == target.category)
+
+
+def cast(v: Value, dtype: dtypes.dtype) -> Value:
+    """A value as another dtype, part of the graph."""
+    if v.aval.dtype is dtype:
+        return v
+    return values_of("to.dtype", _tensor(v), dtype)[0]
+
+
+def in_place(op: Op, function: Callable) -> Callable:
+    """`f_`: the function's result written over its first argument."""
+
+    def f_(self, *args, **kwargs):
+        check_in_place(self)
+        result = value_of(function(self, *args, **kwargs))
+        store_in_place(self, result, op.name + "_")
+        return self
+
+    f_.__name__ = f_.__qualname__ = op.name + "_"
+    f_.__doc__ = f"In-place `{op.name}`."
+    return f_
+
+
+def check_in_place(t: Tensor) -> None:
+    """RuntimeError where autograd forbids writing to a tensor."""
+    if T.grad:
+        node = value_of(t).node
+        if node is not None and node.kind == 1:
+            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+        if t._base is not None:
+            base = value_of(t._base).node
+            if base is not None and base.kind == 1:
+                raise RuntimeError(
+                    "a view of a leaf Variable that requires grad is being used in an in-place operation."
+                )
+
+
+def store_in_place(t: Tensor, result: Value, name: str) -> None:
+    """Writes a result over a tensor, with torch's checks of shape and dtype."""
+    a = value_of(t).aval
+    if result.aval.shape != a.shape:
+        raise RuntimeError(
+            f"output with shape {list(a.shape)} doesn't match the broadcast shape {list(result.aval.shape)}"
+        )
+    if result.aval.dtype is not a.dtype:
+        if not can_cast(result.aval.dtype, a.dtype):
+            raise RuntimeError(
+                f"result type {dtypes.SCALAR_NAMES[result.aval.dtype]} can't be cast to the desired output type "
+                f"{dtypes.SCALAR_NAMES[a.dtype]}"
+            )
+        result = cast(result, a.dtype)
+    elif result is value_of(t):
+        result = alias(result)
+    write(t, result)
+
+
+# ---- generated functions ---------------------------------------------------------------------------------------------
+
+
+def _source(op: Op) -> str:
+    """The text of an operation's function."""
+    params, keyed, enter, after = [], [], [], []
+    star = False
+    for i, p in enumerate(op.params):
+        if p.keyword_only and not star:
+            params.append("*")
+            star = True
+        name = p.name
+        params.append(name if p.required else f"{name}=_d{i}")
+        if p.kind in (ARRAY, OPTIONAL):
+            get = [f"s{i} = {name}._value.slot", f"if s{i} < 0: s{i} = enter({name}._value)"]
+            if p.kind == OPTIONAL:
+                enter += [f"if {name} is None: s{i} = None", "else:", *["    " + g for g in get]]
+            else:
+                enter += get
+            keyed.append(f"s{i}")
+        elif p.kind == ARRAYS:
+            enter.append(f"s{i} = tuple([t._value.slot if t._value.slot >= 0 else enter(t._value) for t in {name}])")
+            keyed.append(f"s{i}")
+        elif p.kind in (OPERAND, NUMBER):
+            enter.append(f"k{i} = {name}.__class__")
+            branches = [] if p.required else [(f"{name} is _d{i}", f"s{i} = {name}")]
+            branches += [(f"k{i} is float", f"s{i} = 'f'"), (f"k{i} is int", f"s{i} = 'i'")]
+            for word, (test, then) in zip(itertools.chain(["if"], itertools.repeat("elif")), branches):
+                enter.append(f"{word} {test}: {then}")
+            enter += ["else:", f"    s{i} = {name}._value.slot", f"    if s{i} < 0: s{i} = enter({name}._value)"]
+            after += [f"if s{i} == 'f': T.floats.append({name})", f"elif s{i} == 'i': T.ints.append({name})"]
+            keyed.append(f"s{i}")
+        else:
+            keyed.append(name)
+    has_out = op.out and op.function
+    if has_out:
+        params += ["out=None"] if star else ["*", "out=None"]
+    args = ", ".join(p.name for p in op.params if not p.keyword_only)
+    if args:
+        args += ","
+    kwargs = ", ".join(f"'{p.name}': {p.name}" for p in op.params if p.keyword_only)
+    fallback = f"return slow(OP, ({args}), {{{kwargs}}}{', out' if has_out else ''})"
+    several = op.returns is not None
+    lines = [f"def {_identifier(op)}({', '.join(params)}):", "    try:"]
+    if has_out:
+        lines.append("        if out is not None: raise TypeError")
+    lines += ["        " + e for e in enter]
+    lines += [
+        f"        step = T.at.children.get(({op.id}, {''.join(k + ', ' for k in keyed)}))",
+        "    except (AttributeError, TypeError):",
+        "        step = None",
+        "    if step is None:",
+        f"        {fallback}",
+    ]
+    lines += ["    " + a for a in after]
+    lines += ["    T.at = step"]
+    if several:
+        lines.append("    return several(step)")
+    else:
+        lines += [
+            "    if len(step.outs) != 1: return several(step)",
+            "    v = Value(step.aval, step.slot, step.node)",
+            "    T.made.append(ref(v))",
+            "    t = new(Tensor)",
+            "    t._value = v",
+            "    return t",
+        ]
+    return "\n".join(lines)
+
+
+def _identifier(op: Op) -> str:
+    return op.key.replace(".", "_") if op.key.replace(".", "_").isidentifier() else "operation"
+
+
+def slow_operator(op: Op, args: tuple, kwargs: dict, out=None):
+    """`slow` for Python's operators: what does not fit is left to the other operand."""
+    try:
+        return slow(op, args, kwargs)
+    except BindError:
+        return NotImplemented
+
+
+def generate(op: Op, operator: bool = False) -> Callable:
+    """The function of an operation; with `operator`, as one of Python's operators."""
+
+    def several(step):
+        made = []
+        for slot, (a, node) in enumerate(step.outs, step.slot):
+            v = Value(a, slot, node)
+            T.made.append(executor.ref(v))
+            made.append(_tensor(v))
+        return made[0] if len(made) == 1 and op.returns is None else _several(op, made)
+
+    scope: dict[str, Any] = {
+        "OP": op, "T": T, "Tensor": Tensor, "Value": Value, "enter": executor.enter, "new": new,
+        "ref": executor.ref, "several": several, "slow": slow_operator if operator else slow,
+    }  # fmt: skip
+    for i, p in enumerate(op.params):
+        scope[f"_d{i}"] = p.default
+    exec(compile(_source(op), f"<jtorch operation {op.key}>", "exec"), scope)
+    f = scope[_identifier(op)]
+    if op.varargs:
+        f = _spread(op, f)
+    f.__name__ = f.__qualname__ = op.name
+    f.__doc__ = op.fn.__doc__
+    f.__module__ = "jtorch"
+    return f
+
+
+def _spread(op: Op, f: Callable) -> Callable:
+    """Lets the tuple parameter `varargs` be given as plain positionals too."""
+    at = next(i for i, p in enumerate(op.params) if p.name == op.varargs)
+
+    def spread(*args, **kwargs):
+        if len(args) > at and not isinstance(args[at], tuple | list):
+            args = (*args[:at], tuple(args[at:]))
+        return f(*args, **kwargs)
+
+    return spread
+
+
+def overloaded(name: str, ops: list[Op]) -> Callable:
+    """One function for all operations of a name, chosen by the arguments' types."""
+    chosen: dict[tuple, Callable] = {}
+
+    def function(*args, **kwargs):
+        key = (tuple(map(type, args)), tuple(zip(kwargs, map(type, kwargs.values()), strict=True)))
+        f = chosen.get(key)
+        if f is not None:
+            return f(*args, **kwargs)
+        problem = None
+        out = kwargs.get("out")
+        plain = {k: v for k, v in kwargs.items() if k != "out"}
+        for op in ops:
+            try:
+                lay_out(op, bind(op, args, plain))
+            except BindError as error:
+                problem = problem or error
+                continue
+            if not (out is not None and not op.out):
+                chosen[key] = FUNCTIONS[op.key]
+                return FUNCTIONS[op.key](*args, **kwargs)
+        raise TypeError(str(problem))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = "\n\n".join(op.fn.__doc__ or "" for op in ops)
+    function.__module__ = "jtorch"
+    return function
+
+
+def _groups(wanted: Callable[[Op], bool]) -> dict[str, list[Op]]:
+    groups: dict[str, list[Op]] = {}
+    for op in OPS.values():
+        if wanted(op):
+            groups.setdefault(op.name, []).append(op)
+    return groups
+
+
+def _public(groups: dict[str, list[Op]]) -> dict[str, Callable]:
+    return {
+        name: FUNCTIONS[ops[0].key] if len(ops) == 1 else overloaded(name, ops)
+        for name, ops in groups.items()
+    }
+
+
+def namespace(name: str) -> dict[str, Callable]:
+    """The functions of a public namespace such as "nn.functional", by name."""
+    return _public(_groups(lambda op: name in op.namespaces))
+
+
+def functions() -> dict[str, Callable]:
+    """The top-level functions, by name."""
+    return _public(_groups(lambda op: op.function))
+
+
+def attach() -> None:
+    """Generates every operation's function, and Tensor's methods."""
+    for op in OPS.values():
+        if op.key not in FUNCTIONS:
+            FUNCTIONS[op.key] = generate(op)
+    for name, f in _public(_groups(lambda op: op.method)).items():
+        setattr(Tensor, name, f)
+    for name, ops in _groups(lambda op: op.inplace).items():
+        f = FUNCTIONS[ops[0].key] if len(ops) == 1 else overloaded(name, ops)
+        setattr(Tensor, name + "_", in_place(ops[0], f))

@@ -1,0 +1,465 @@
+"""Random tensors: torch's own numbers on the CPU, JAX's keys elsewhere. A draw enters programs as an input."""
+
+from __future__ import annotations
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jtorch._runtime import devices, draws, draws_rejection, dtypes, generator
+from jtorch._runtime.generator import Generator as HostGenerator
+from jtorch._runtime.generator import default_generator
+from jtorch._tensor.base import Tensor
+from jtorch._tensor.creation import _like, copy_out, place, sizes, wrap
+from jtorch._tensor.creation import _OutOp as OutOp
+from jtorch._tensor.derive import check_in_place, store_in_place
+from jtorch._tensor.storage import value_of
+
+
+class Generator(HostGenerator):
+    """A stream of random numbers. On the CPU the same seed gives torch's own numbers."""
+
+    def __init__(self, device="cpu"):
+        super().__init__(devices.canonical(device))
+        self._draws = 0
+
+    def get_state(self) -> Tensor:
+        """The state, as a uint8 tensor of torch's own layout."""
+        return wrap(place(super().get_state(), dtypes.uint8, devices.CPU))
+
+    def set_state(self, new_state: Tensor):
+        """Restores a state that `get_state` gave."""
+        if not isinstance(new_state, Tensor):
+            raise TypeError(f"expected a torch.ByteTensor, but got {type(new_state).__name__}")
+        if new_state.dtype is not dtypes.uint8:
+            raise TypeError("RNG state must be a torch.ByteTensor")
+        return super().set_state(new_state._host())
+
+    def key(self):
+        """A fresh JAX key, for draws on an accelerator."""
+        self._draws += 1
+        return jax.random.fold_in(jax.random.key(self.initial_seed() % 2**63), self._draws)
+
+
+_accelerator: dict = {}
+_seed = [default_generator.initial_seed()]
+
+
+def _stream(g, where) -> HostGenerator:
+    if g is not None:
+        if not isinstance(g, HostGenerator):
+            raise TypeError(f"expected a torch.Generator, but got {type(g).__name__}")
+        kind = getattr(g.device, "type", "cpu")
+        if kind != where.type:
+            raise RuntimeError(f"Expected a '{where.type}' device type for generator but found '{kind}'")
+        return g
+    if where.type in ("cpu", "meta"):
+        return default_generator
+    if where not in _accelerator:
+        _accelerator[where] = Generator(where).manual_seed(_seed[0])
+    return _accelerator[where]
+
+
+def manual_seed(seed) -> HostGenerator:
+    """Restarts all default streams from a seed; gives the CPU's."""
+    default_generator.manual_seed(seed)
+    _seed[0] = default_generator.initial_seed()
+    for g in _accelerator.values():
+        g.manual_seed(seed)
+        g._draws = 0
+    return default_generator
+
+
+def seed() -> int:
+    """Restarts all default streams from a fresh random seed, and gives it."""
+    fresh = default_generator.seed()
+    _seed[0] = fresh
+    for g in _accelerator.values():
+        g.manual_seed(fresh)
+    return fresh
+
+
+def initial_seed() -> int:
+    """The seed of the CPU's default stream."""
+    return default_generator.initial_seed()
+
+
+def get_rng_state() -> Tensor:
+    """The state of the CPU's default stream, as a uint8 tensor."""
+    return wrap(place(HostGenerator.get_state(default_generator), dtypes.uint8, devices.CPU))
+
+
+def set_rng_state(new_state: Tensor) -> None:
+    """Restores the CPU's default stream."""
+    HostGenerator.set_state(default_generator, new_state._host())
+
+
+@contextlib.contextmanager
+def fork_rng(devices=None, enabled: bool = True, _caller: str = "fork_rng", _devices_kw: str = "devices", device_type: str = "cuda"):
+    """Leaves the random streams as they were when the block ends."""
+    if not enabled:
+        yield
+        return
+    state = HostGenerator.get_state(default_generator)
+    others = {where: (HostGenerator.get_state(g), g._draws) for where, g in _accelerator.items()}
+    try:
+        yield
+    finally:
+        HostGenerator.set_state(default_generator, state)
+        for where, (held, count) in others.items():
+            HostGenerator.set_state(_accelerator[where], held)
+            _accelerator[where]._draws = count
+
+
+# ---- drawing ---------------------------------------------------------------------------------------------------------
+
+
+def _drawn(where, shape, dtype, g, host, key_draw, requires_grad=False) -> Tensor:
+    """A tensor drawn on a device: `host(generator)` gives NumPy numbers, `key_draw(key)` JAX ones."""
+    stream = _stream(g, where)
+    if where.type == "cpu":
+        with stream.lock:
+            return wrap(place(host(stream), dtype, where), requires_grad)
+    if where.type == "meta":
+        return wrap(place(np.zeros(shape, dtype.np), dtype, where), requires_grad)
+    from jtorch._runtime import executor
+
+    array = jax.device_put(key_draw(stream.key()), devices.to_jax(where))  # type: ignore[attr-defined]
+    return wrap(executor.of(array), requires_grad)
+
+
+def _floating(dtype, out=None) -> dtypes.dtype:
+    return dtype or (out.dtype if out is not None else dtypes.get_default_dtype())
+
+
+def _finish(t: Tensor, out, name: str) -> Tensor:
+    return t if out is None else copy_out(t, out, OutOp(name))  # type: ignore[arg-type]
+
+
+def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, **named) -> Tensor:
+    """Uniform numbers in [0, 1)."""
+    shape, d, where = sizes(size or (named["size"],)), _floating(dtype, out), devices.canonical(device)
+    if d.category < dtypes.FLOATING:
+        raise RuntimeError(f"\"check_uniform_bounds\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
+    if d.is_complex:
+        pair = rand(*shape, 2, generator=generator, dtype=d.to_real(), device=where)
+        from jtorch._tensor.views import view_as_complex
+
+        t = view_as_complex(pair).clone()
+        return t.requires_grad_() if requires_grad else t
+    t = _drawn(
+        where, shape, d, generator, lambda g: draws.uniform(g, shape, d.np), lambda k: jax.random.uniform(k, shape, d.np), requires_grad
+    )
+    return _finish(t, out, "rand")
+
+
+def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, **named) -> Tensor:
+    """Normal numbers of mean 0 and variance 1."""
+    shape, d, where = sizes(size or (named["size"],)), _floating(dtype, out), devices.canonical(device)
+    if d.category < dtypes.FLOATING:
+        raise RuntimeError(f"\"normal_kernel_cpu\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
+    if d.is_complex:
+        pair = randn(*shape, 2, generator=generator, dtype=d.to_real(), device=where) * (0.5**0.5)
+        from jtorch._tensor.views import view_as_complex
+
+        t = view_as_complex(pair).clone()
+        return t.requires_grad_() if requires_grad else t
+    t = _drawn(
+        where, shape, d, generator, lambda g: draws.normal(g, shape, d.np), lambda k: jax.random.normal(k, shape, d.np), requires_grad
+    )
+    return _finish(t, out, "randn")
+
+
+def randint(*args, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named) -> Tensor:
+    """Integers of [low, high): `randint(high, size)` or `randint(low, high, size)`."""
+    args = list(args)
+    size = named.get("size")
+    if size is None:
+        size = args.pop()
+    low, high = named.get("low"), named.get("high")
+    rest = [int(a) for a in args]
+    if high is None:
+        high = rest.pop()
+    if low is None:
+        low = rest.pop() if rest else 0
+    d, where = dtype or dtypes.int64, devices.canonical(device)
+    shape = sizes((size,))
+    if low >= high:
+        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+    t = _drawn(
+        where, shape, d, generator, lambda g: draws.randint(g, shape, d.np, int(low), int(high)),
+        lambda k: jax.random.randint(k, shape, low, high, np.int64).astype(d.np), requires_grad,
+    )  # fmt: skip
+    return _finish(t, out, "randint")
+
+
+def randperm(n: int, *, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+    """The integers below n in random order."""
+    if n < 0:
+        raise RuntimeError("n must be non-negative, got" + str(n))
+    d, where = dtype or dtypes.int64, devices.canonical(device)
+    t = _drawn(
+        where, (n,), d, generator, lambda g: draws.randperm(g, n, d.np),
+        lambda k: jax.random.permutation(k, n).astype(d.np), requires_grad,
+    )  # fmt: skip
+    return _finish(t, out, "randperm")
+
+
+def rand_like(input: Tensor, *, generator=None, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False) -> Tensor:
+    """`rand` of another tensor's shape, dtype and device."""
+    return _like(lambda s, **k: rand(s, generator=generator, **k), input, dtype, device, requires_grad, memory_format)
+
+
+def randn_like(input: Tensor, *, generator=None, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False) -> Tensor:
+    """`randn` of another tensor's shape, dtype and device."""
+    return _like(lambda s, **k: randn(s, generator=generator, **k), input, dtype, device, requires_grad, memory_format)
+
+
+def randint_like(input: Tensor, *args, generator=None, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, **named) -> Tensor:
+    """`randint` of another tensor's shape, dtype and device."""
+    return _like(lambda s, **k: randint(*args, s, generator=generator, **named, **k), input, dtype, device, requires_grad, memory_format)
+
+
+def _fill(t: Tensor, name: str, host, key_draw, g) -> Tensor:
+    """Draws over a tensor, in place, in the order its memory has."""
+    check_in_place(t)
+    a = value_of(t).aval
+    shape = tuple(a.shape)
+    order = None if a.strides is None else draws.memory_order(shape, a.strides)
+    if order is None or order == tuple(range(len(shape))):
+        drawn = _drawn(a.device, shape, a.dtype, g, lambda s: host(s, shape), lambda k: key_draw(k, shape))
+    else:
+        inner = tuple(shape[d] for d in order)
+        back = np.argsort(order)
+        drawn = _drawn(a.device, shape, a.dtype, g, lambda s: host(s, inner).transpose(back), lambda k: key_draw(k, shape))
+    v = value_of(drawn)
+    from jtorch._autograd.modes import no_grad
+
+    if t.requires_grad and not t.is_leaf:
+        store_in_place(t, v, name)
+    else:
+        with no_grad():
+            store_in_place(t, v, name)
+    return t
+
+
+def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator=None, **named) -> Tensor:
+    """Fills with uniform numbers of [from, to)."""
+    low, high = float(named.get("from", from_)), float(to)
+    d = self.dtype
+    if low > high:
+        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={_g(low)} > to={_g(high)}")
+    if d.category < dtypes.FLOATING:
+        raise RuntimeError(f"\"check_uniform_bounds\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
+    return _fill(
+        self, "uniform_", lambda g, s: draws.uniform(g, s, d.np, low, high),
+        lambda k, s: jax.random.uniform(k, s, d.np, low, high), generator,
+    )  # fmt: skip
+
+
+def _g(x: float) -> str:
+    return f"{x:g}"
+
+
+def normal_(self: Tensor, mean: float = 0, std: float = 1, *, generator=None) -> Tensor:
+    """Fills with normal numbers."""
+    mean, std, d = float(mean), float(std), self.dtype
+    if std < 0:
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {_g(std)}")
+    if d.category < dtypes.FLOATING:
+        raise RuntimeError(f"\"normal_kernel_cpu\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
+    contiguous = value_of(self).aval.strides is None
+    return _fill(
+        self, "normal_", lambda g, s: draws.normal(g, s, d.np, mean, std, contiguous=contiguous),
+        lambda k, s: jax.random.normal(k, s, d.np) * std + mean, generator,
+    )  # fmt: skip
+
+
+def random_(self: Tensor, *args, generator=None, **named) -> Tensor:
+    """Fills with integers: of the dtype's whole range, of [0, to), or of [from, to)."""
+    d = self.dtype
+    args = [int(a) if a is not None else None for a in args]
+    low = named.get("from", args[0] if len(args) > 1 else (args[0] if args and "to" in named else None))
+    high = named.get("to", args[1] if len(args) > 1 else (args[0] if args and "to" not in named and "from" not in named else None))
+    if low is None and high is None:
+        top = {"float32": 2**24, "float64": 2**53, "float16": 2**11, "bfloat16": 2**8, "bool": 1}.get(d.name)
+        return _fill(
+            self, "random_", lambda g, s: draws.random(g, s, d.np),
+            lambda k, s: jax.random.randint(k, s, 0, (top or np.iinfo(d.np).max), np.int64).astype(d.np), generator,
+        )  # fmt: skip
+    low = 0 if low is None else low
+    if high is not None and low >= high:
+        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+    return _fill(
+        self, "random_", lambda g, s: draws.randint(g, s, d.np, low, high),
+        lambda k, s: jax.random.randint(k, s, low, high, np.int64).astype(d.np), generator,
+    )  # fmt: skip
+
+
+def bernoulli_(self: Tensor, p=0.5, *, generator=None) -> Tensor:
+    """Fills with ones of probability p (a number, or a tensor of them) and zeros."""
+    d = self.dtype
+    if isinstance(p, Tensor):
+        chances = np.broadcast_to(p._host(), tuple(self.shape))
+        return _fill(
+            self, "bernoulli_", lambda g, s: draws.bernoulli_of(g, chances, d.np),
+            lambda k, s: jax.random.bernoulli(k, jnp.asarray(chances), s).astype(d.np), generator,
+        )  # fmt: skip
+    p = float(p)
+    if not 0 <= p <= 1:
+        raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={_g(p)}")
+    return _fill(
+        self, "bernoulli_", lambda g, s: draws.bernoulli(g, s, d.np, p),
+        lambda k, s: jax.random.bernoulli(k, p, s).astype(d.np), generator,
+    )  # fmt: skip
+
+
+def bernoulli(input: Tensor, p: float | None = None, *, generator=None, out=None) -> Tensor:
+    """Ones with the probabilities of `input` (or p), zeros elsewhere."""
+    if p is not None:
+        t = _like(_empty, input, None, None, False, None)
+        return _finish(bernoulli_(t, p, generator=generator), out, "bernoulli")
+    d, a = input.dtype, input._shape_aval()
+    if d.category < dtypes.FLOATING:
+        raise RuntimeError(f"\"bernoulli_tensor_cpu_p_\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
+    chances = input.detach()._host()
+    t = _drawn(
+        a.device, tuple(a.shape), d, generator, lambda g: draws.bernoulli_of(g, chances, d.np),
+        lambda k: jax.random.bernoulli(k, jnp.asarray(chances)).astype(d.np),
+    )  # fmt: skip
+    return _finish(t, out, "bernoulli")
+
+
+def _empty(*args, **kwargs):
+    from jtorch._tensor.creation import empty
+
+    return empty(*args, **kwargs)
+
+
+def exponential_(self: Tensor, lambd: float = 1, *, generator=None) -> Tensor:
+    """Fills with exponential numbers of rate lambd."""
+    d = self.dtype
+    if lambd <= 0:
+        raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={_g(lambd)}")
+    return _fill(
+        self, "exponential_", lambda g, s: draws.exponential(g, s, d.np, float(lambd)),
+        lambda k, s: jax.random.exponential(k, s, d.np) / lambd, generator,
+    )  # fmt: skip
+
+
+def geometric_(self: Tensor, p: float, *, generator=None) -> Tensor:
+    """Fills with the number of tries until success of probability p."""
+    d = self.dtype
+    if not 0 < p < 1:
+        raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={_g(p)}")
+    return _fill(
+        self, "geometric_", lambda g, s: draws.geometric(g, s, d.np, float(p)),
+        lambda k, s: jax.random.geometric(k, p, s).astype(d.np), generator,
+    )  # fmt: skip
+
+
+def log_normal_(self: Tensor, mean: float = 1, std: float = 2, *, generator=None) -> Tensor:
+    """Fills with exponentials of normal numbers."""
+    d = self.dtype
+    if std <= 0:
+        raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={_g(std)}")
+    return _fill(
+        self, "log_normal_", lambda g, s: draws.log_normal(g, s, d.np, float(mean), float(std)),
+        lambda k, s: jnp.exp(jax.random.normal(k, s, d.np) * std + mean), generator,
+    )  # fmt: skip
+
+
+def cauchy_(self: Tensor, median: float = 0, sigma: float = 1, *, generator=None) -> Tensor:
+    """Fills with Cauchy numbers."""
+    d = self.dtype
+    if sigma <= 0:
+        raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={_g(sigma)}")
+    return _fill(
+        self, "cauchy_", lambda g, s: draws.cauchy(g, s, d.np, float(median), float(sigma)),
+        lambda k, s: jax.random.cauchy(k, s, d.np) * sigma + median, generator,
+    )  # fmt: skip
+
+
+def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+    """Normal numbers whose mean and standard deviation are numbers (then with a size) or tensors."""
+    if size is not None:
+        t = _empty(sizes((size,)), dtype=_floating(dtype, out), device=device)
+        normal_(t, mean, std, generator=generator)
+        return _finish(t.requires_grad_() if requires_grad else t, out, "normal")
+    if isinstance(std, Tensor) and std.numel() and float(std._host().min()) < 0:
+        raise RuntimeError("normal expects all elements of std >= 0.0")
+    if isinstance(mean, Tensor) and isinstance(std, Tensor):
+        shape = np.broadcast_shapes(tuple(mean.shape), tuple(std.shape))
+    else:
+        shape = tuple((mean if isinstance(mean, Tensor) else std).shape)
+    model = mean if isinstance(mean, Tensor) else std
+    t = _empty(shape, dtype=model.dtype, device=model.device)
+    normal_(t, 0, 1, generator=generator)
+    t = t * std + mean
+    return _finish(t.detach(), out, "normal")
+
+
+def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator=None, out=None) -> Tensor:
+    """Indices drawn with the probabilities of each row of `input`."""
+    if input.dtype.category != dtypes.FLOATING:
+        raise RuntimeError("multinomial only supports floating-point dtypes for input, got: " + dtypes.SCALAR_NAMES[input.dtype])
+    if num_samples <= 0:
+        raise RuntimeError("cannot sample n_sample <= 0 samples")
+    if not 1 <= input.ndim <= 2:
+        raise RuntimeError("prob_dist must be 1 or 2 dim")
+    if not replacement and num_samples > input.shape[-1]:
+        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
+    weights = input.detach()._host()
+    if not np.isfinite(weights.astype(np.float64)).all() or (weights < 0).any():
+        raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+    if weights.size and (weights.sum(-1) == 0).any():
+        raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
+    stream = _stream(generator, devices.CPU)
+    with stream.lock:
+        picked = draws.multinomial(stream, weights, num_samples, replacement)
+    return _finish(wrap(place(picked, dtypes.int64, input.device)), out, "multinomial")
+
+
+def _from_parameters(name, sample):
+    def draw(input: Tensor, generator=None) -> Tensor:
+        stream = _stream(generator, devices.CPU)
+        with stream.lock:
+            drawn = sample(stream, input.detach()._host())
+        return wrap(place(np.asarray(drawn).astype(input.dtype.np), input.dtype, input.device))
+
+    draw.__name__ = name
+    draw.__doc__ = f"Numbers drawn from the {name.strip('_')} distributions of the parameters in `input`."
+    return draw
+
+
+poisson = _from_parameters("poisson", draws_rejection.poisson)
+_standard_gamma = _from_parameters("_standard_gamma", draws_rejection.gamma)
+_sample_dirichlet = _from_parameters("_sample_dirichlet", draws_rejection.dirichlet)
+
+
+def binomial(count: Tensor, prob: Tensor, generator=None) -> Tensor:
+    """Numbers of successes in `count` tries of probability `prob`."""
+    stream = _stream(generator, devices.CPU)
+    with stream.lock:
+        drawn = draws_rejection.binomial(stream, count._host(), prob._host())
+    return wrap(place(np.asarray(drawn).astype(count.dtype.np), count.dtype, count.device))
+
+
+FUNCTIONS = {
+    f.__name__: f
+    for f in (
+        manual_seed, seed, initial_seed, get_rng_state, set_rng_state, rand, randn, randint, randperm, rand_like, randn_like,
+        randint_like, bernoulli, normal, multinomial, poisson, _standard_gamma, _sample_dirichlet, binomial,
+    )
+}  # fmt: skip
+
+
+def attach() -> None:
+    """Gives Tensor its filling draws."""
+    for f in (uniform_, normal_, random_, bernoulli_, exponential_, geometric_, log_normal_, cauchy_, bernoulli, multinomial):
+        setattr(Tensor, f.__name__, f)
+
+
+__all__ = ["FUNCTIONS", "Generator", "attach", "fork_rng", "generator"]

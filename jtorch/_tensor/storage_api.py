@@ -1,0 +1,61 @@
+"""The storage objects users see."""
+
+from __future__ import annotations
+
+from jtorch._runtime import dtypes
+from jtorch._tensor.base import Tensor, new
+from jtorch._tensor.storage import Storage, detached
+
+
+class UntypedStorage:
+    """A tensor's memory: equal (and of equal `data_ptr`) for all tensors that share it."""
+
+    def __init__(self, storage: Storage):
+        self._held = storage
+
+    @property
+    def _cdata(self) -> int:
+        return self._held.number
+
+    @property
+    def device(self):
+        """Where the memory is."""
+        return self._held.aval.device
+
+    def data_ptr(self) -> int:
+        """A number that names this memory. No address: XLA keeps those."""
+        return self._held.number * (1 << 40)
+
+    def nbytes(self) -> int:
+        """Bytes of the memory."""
+        return self._held.aval.numel * self._held.aval.dtype.itemsize
+
+    size = __len__ = nbytes
+
+    def as_tensor(self, dtype: dtypes.dtype) -> Tensor:
+        """A flat tensor over this memory."""
+        t = new(Tensor)
+        t._value, t._storage = detached(self._held.value), self._held
+        self._held.add(t)
+        order = sorted(range(t.ndim), key=lambda d: -t.stride()[d])
+        flat = t.permute(order).view(-1)
+        return flat if flat.dtype is dtype else flat.view(dtype)
+
+    def tolist(self) -> list[int]:
+        """The bytes."""
+        return self.as_tensor(dtypes.uint8).tolist()
+
+    def __getitem__(self, index):
+        return self.as_tensor(dtypes.uint8)[index].item()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UntypedStorage) and other._held is self._held
+
+    def __hash__(self) -> int:
+        return hash(self._held.number)
+
+    def __repr__(self) -> str:
+        return f"<torch.UntypedStorage of {self.nbytes()} bytes on {self.device}>"
+
+
+TypedStorage = UntypedStorage

@@ -1,0 +1,20 @@
+"""Tensor with all that belongs to it attached. Import it from here."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import jtorch._ops as _families
+from jtorch._tensor.base import Tensor as Tensor
+
+for _module in pkgutil.iter_modules(_families.__path__):
+    importlib.import_module(f"{_families.__name__}.{_module.name}")
+
+from jtorch._tensor import creation, derive, functions, indexing, methods, operators, random, views  # noqa: E402
+
+derive.attach()
+for _room in (views, functions, creation, random, indexing, methods, operators):
+    _room.attach()
+
+__all__ = ["Tensor"]

@@ -1,0 +1,88 @@
+"""Adamax."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jtorch._tensor.fused import run_inplace
+from jtorch._tensor.tensor import Tensor
+from jtorch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    check_at_least_zero,
+    check_betas,
+    check_lr,
+    has_decay,
+    run_closure,
+    step_counter,
+    zeros,
+)
+
+
+class Adamax(Optimizer):
+    """Adamax: Adam with the infinity norm. State: step, exp_avg, exp_inf."""
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
+    ) -> None:
+        check_lr(lr)
+        check_at_least_zero(eps, "epsilon value")
+        check_betas(betas)
+        check_at_least_zero(weight_decay, "weight_decay value")
+        defaults = dict(
+            lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, foreach=foreach, maximize=maximize,
+            differentiable=differentiable, capturable=capturable,
+        )  # fmt: skip
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name in ("maximize", "differentiable", "capturable"):
+                group.setdefault(name, False)
+            group.setdefault("foreach", None)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = run_closure(closure)
+        for group in self.param_groups:
+            for params in self._updatable(group):
+                states = [self._state_of(p) for p in params]
+                means = [s["exp_avg"] for s in states]
+                tops = [s["exp_inf"] for s in states]
+                steps = [s["step"] for s in states]
+                run_inplace(
+                    "optim.adamax",
+                    [*params, *means, *tops, *steps],
+                    params,
+                    [p.grad for p in params],
+                    means,
+                    tops,
+                    steps,
+                    lr=group["lr"],
+                    beta1=group["betas"][0],
+                    beta2=group["betas"][1],
+                    eps=group["eps"],
+                    weight_decay=group["weight_decay"],
+                    decay=has_decay(group["weight_decay"]),
+                    maximize=group["maximize"],
+                )
+        return loss
+
+    def _state_of(self, param: Tensor) -> dict[str, Any]:
+        state = self.state[param]
+        if not state:
+            state["step"] = step_counter(param)
+            state["exp_avg"] = zeros(param)
+            state["exp_inf"] = zeros(param)
+        return state
