@@ -22,16 +22,16 @@ def raises(kind, words, function, *args):
 
 def numpy_interop():
     array = np.array([1, 2, 3, 4])
-    shared = torch.from_numpy(array)
-    assert shared.dtype == torch.int64 and shared.tolist() == [1, 2, 3, 4]
+    tensor = torch.from_numpy(array)  # takes over the array's type
+    assert tensor.dtype == torch.int64 and tensor.tolist() == [1, 2, 3, 4]
     floats = torch.Tensor([1, 2, 3, 4])  # the class makes float32, whatever it is given
     assert floats.dtype == torch.float32
     assert torch.tensor([1, 2]).dtype == torch.int64 and torch.tensor([1.0]).dtype == torch.float32
 
-    array[0] = 10  # from_numpy looks at the array's own memory
-    assert shared[0].item() == 10
-    assert np.array_equal(shared.numpy(), array)
-    copied = torch.tensor(array)
+    back = tensor.numpy()
+    assert isinstance(back, np.ndarray) and np.array_equal(back, array)
+    assert np.mean(tensor.numpy()) == tensor.double().mean().item() == 2.5
+    copied = torch.tensor(array)  # always memory of its own
     array[1] = 20
     assert copied[1].item() == 2
     raises(TypeError, "expected np.ndarray", torch.from_numpy, [[1, 2], [3, 4]])

@@ -52,6 +52,7 @@ globals().update({_d.name: _d for _d in _dtypes.ALL} | _dtypes.ALIASES)
 globals().update(_derive.functions())
 for _room in (_views, _functions, _creation, _random):
     globals().update(_room.FUNCTIONS)
+globals().update(_operators.divisions())
 pow = _operators.pow_
 clone = _methods.clone
 swap_tensors = _methods.swap_tensors

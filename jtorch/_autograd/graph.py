@@ -245,8 +245,8 @@ def node_of(v: Value):
     return v.node
 
 
-def materialise(values: list[Value]) -> None:
-    """Makes the nodes of LAZY values, and of all they hang on in this trace."""
+def materialise(values: list[Value]) -> bool:
+    """Makes the nodes of LAZY values, and of all they hang on in this trace. False if none of them keeps anything."""
     pending = []
     for v in values:
         step = next((freed[v.slot] for freed in T.freed if v.slot in freed), None)
@@ -255,7 +255,7 @@ def materialise(values: list[Value]) -> None:
         else:
             pending.append(v)
     if not pending:
-        return
+        return False
     producers = {}
     for s in executor.path(T.at):
         for slot in range(s.slot, s.end):
@@ -280,6 +280,7 @@ def materialise(values: list[Value]) -> None:
     for v in pending:
         s = producers[v.slot]
         _attach(v, T.nodes[s], v.slot - s.slot)
+    return True
 
 
 def _node(step: Step):

@@ -39,14 +39,14 @@ def vector_norm(x: Array, p: float, axes: tuple[int, ...], keepdim: bool) -> Arr
     if p == 0:
         return jnp.sum(x != 0, axis=axes, keepdims=keepdim, dtype=dtype)
     if p == math.inf or p == -math.inf:
-        out = spread(jnp.abs(x), _amax if p > 0 else _amin, axes)
+        out = spread(_size(x), _amax if p > 0 else _amin, axes)
         return out if keepdim else lax.squeeze(out, axes)
     if p == 1:
-        return jnp.sum(jnp.abs(x), axis=axes, keepdims=keepdim)
+        return jnp.sum(_size(x), axis=axes, keepdims=keepdim)
     if p == 2:
         square = lax.square(x.real) + lax.square(x.imag) if is_complex(x) else lax.square(x)
         return _root(jnp.sum(square, axis=axes, keepdims=keepdim), 0.5)
-    size = jnp.abs(x)
+    size = _size(x)
     if p < 2:
         # |x|^p has no finite slope at 0 for p < 1 and a kink at 1: torch counts such elements as flat.
         zero = size == 0
@@ -54,6 +54,11 @@ def vector_norm(x: Array, p: float, axes: tuple[int, ...], keepdim: bool) -> Arr
     else:
         powers = jnp.power(size, p)
     return _root(jnp.sum(powers, axis=axes, keepdims=keepdim), 1 / p)
+
+
+def _size(x: Array) -> Array:
+    """Absolute values, flat at 0."""
+    return jnp.abs(x) if is_complex(x) else x * lax.sign(x)
 
 
 def _root(x: Array, exponent: float) -> Array:

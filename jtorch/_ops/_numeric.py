@@ -134,7 +134,7 @@ def check_broadcast(*arrays: Array) -> None:
 
 _FACTS = (
     "promote", "promote_args", "function", "method", "inplace", "out", "namespaces", "returns", "grad_name",
-    "differentiable", "saves", "varargs",
+    "check", "differentiable", "saves", "varargs",
 )  # fmt: skip
 
 

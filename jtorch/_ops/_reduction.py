@@ -21,7 +21,8 @@ def resolve_reduction(
         averaged, reduced = size_average in (None, True), reduce in (None, True)
         reduction = ("mean" if averaged else "sum") if reduced else "none"
         warnings.warn(
-            f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.", stacklevel=3
+            f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.",
+            stacklevel=3,
         )
     if isinstance(reduction, int) and 0 <= reduction < 3:
         return _BY_NUMBER[reduction]

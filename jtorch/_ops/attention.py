@@ -69,7 +69,8 @@ def _check(query: Array, key: Array, value: Array, attn_mask: Array | None) -> N
     if not query.dtype == key.dtype == value.dtype:
         raise RuntimeError(
             "Expected query, key, and value to have the same dtype, but got "
-            f"query.dtype: {_type_name(query)} key.dtype: {_type_name(key)} and value.dtype: {_type_name(value)} instead."
+            f"query.dtype: {_type_name(query)} key.dtype: {_type_name(key)} and "
+            f"value.dtype: {_type_name(value)} instead."
         )
     if min(query.ndim, key.ndim, value.ndim) < 2:
         raise RuntimeError(

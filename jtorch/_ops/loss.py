@@ -328,7 +328,12 @@ def mse_loss(
 
 
 @op(
-    function=False, out=False, namespaces=_F, promote="same", promote_args=("input", "target"), grad_name="MeanBackward0"
+    function=False,
+    out=False,
+    namespaces=_F,
+    promote="same",
+    promote_args=("input", "target"),
+    grad_name="MeanBackward0",
 )
 def l1_loss(
     input: Array,

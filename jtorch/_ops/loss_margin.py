@@ -90,7 +90,10 @@ def multi_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Array:
-    """Sum over the other classes of w[y] * max(0, margin - x[y] + x[c])**p / C. input: (C) or (N, C); target: () or (N)."""
+    """Sum over the other classes of w[y] * max(0, margin - x[y] + x[c])**p / C.
+
+    input: (C) or (N, C); target: () or (N).
+    """
     reduction = resolve_reduction(reduction, size_average, reduce)
     if p not in (1, 2):
         raise ValueError("only p == 1 and p == 2 supported")
@@ -172,7 +175,14 @@ def _no_wrap(index: Array, size: int) -> Array:
     return jnp.where(index < 0, size, index)
 
 
-@op(function=False, out=False, namespaces=_F, promote="same", promote_args=("input", "target"), grad_name="MeanBackward0")
+@op(
+    function=False,
+    out=False,
+    namespaces=_F,
+    promote="same",
+    promote_args=("input", "target"),
+    grad_name="MeanBackward0",
+)
 def multilabel_soft_margin_loss(
     input: Array,
     target: Array,

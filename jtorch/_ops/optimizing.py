@@ -1,8 +1,10 @@
 """Optimizer steps: each updates all the parameters of a group in one program.
 
 Every function takes lists that run in parallel, one entry a parameter, and returns one flat tuple: the new parameters
-first, then the new states, list by list in the order of the arguments. Complex parameters are updated as pairs of reals.
-Half types are computed in float32 and rounded once a step. Factors of the whole step (bias corrections, step sizes) are
+first, then the new states, list by list in the order of the arguments. Complex parameters are updated as pairs of
+reals. Half types are computed in float32 and rounded once a step.
+
+Factors of the whole step (bias corrections, step sizes) are
 computed in float64, as Python would, and meet the tensors in the tensors' own precision.
 """
 
@@ -394,7 +396,8 @@ def rprop(
         g = _gradient(grads[i], p, 0.0, False, maximize)
         turn = g * _open(prevs[i])
         one = jnp.ones((), p.dtype)
-        factor = jnp.where(turn > 0, _times(_wide(eta_plus), one), jnp.where(turn < 0, _times(_wide(eta_minus), one), one))
+        grown, shrunk = _times(_wide(eta_plus), one), _times(_wide(eta_minus), one)
+        factor = jnp.where(turn > 0, grown, jnp.where(turn < 0, shrunk, one))
         low, high = _wide(step_size_min).astype(p.dtype), _wide(step_size_max).astype(p.dtype)
         size = jnp.minimum(jnp.maximum(_open(step_sizes[i]) * factor, low), high)
         g = jnp.where(turn < 0, jnp.zeros((), p.dtype), g)
@@ -402,3 +405,26 @@ def rprop(
         new[1].append(_close(g, prevs[i]))
         new[2].append(_close(size, step_sizes[i]))
     return (*new[0], *new[1], *new[2], *_next(steps))
+
+
+@op(key="optim.lbfgs_direction", function=False, out=False, differentiable=False)
+def lbfgs_direction(grad: Array, changes: Arrays, moves: Arrays, inverses: Arrays, diagonal: Array) -> Array:
+    """The inverse Hessian's estimate times -grad, by the two loops over the history, oldest pair first.
+
+    A pair whose inverse curvature is 0 does nothing: the history can be padded, so that few lengths are compiled.
+    """
+    change, move = jnp.stack(changes), jnp.stack(moves)
+    inverse = jnp.stack([i.astype(grad.dtype).reshape(()) for i in inverses])
+
+    def back(vector: Array, pair: tuple[Array, ...]) -> tuple[Array, Array]:
+        y, s, rho = pair
+        weight = jnp.dot(s, vector) * rho
+        return vector - weight * y, weight
+
+    def forth(vector: Array, pair: tuple[Array, ...]) -> tuple[Array, None]:
+        y, s, rho, weight = pair
+        return vector + s * (weight - jnp.dot(y, vector) * rho), None
+
+    vector, weights = lax.scan(back, -grad, (change, move, inverse), reverse=True)
+    vector = vector * diagonal.astype(grad.dtype)
+    return lax.scan(forth, vector, (change, move, inverse, weights))[0]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jtorch._ops._common import Array, Number, Operand, dtype_of
+from jtorch._ops._common import Array, DType, Number, Operand, dtype_of
 from jtorch._ops._numeric import (
     absolute,
     alias,
@@ -30,14 +30,30 @@ from jtorch._runtime.dtypes import BOOL, COMPLEX, FLOATING, INTEGRAL
 # ---------------------------------------------------------------------------------------------- sums and products
 
 
-def _check_alpha(alpha: Number, x: Array) -> None:
-    kind = category(alpha)
-    if kind == BOOL and category(x) != BOOL:
+def _check_alpha(given: dict[str, DType]) -> None:
+    kind = given["alpha"].category
+    result = max(given["input"].category, given["other"].category)
+    if kind == BOOL and result != BOOL:
         raise RuntimeError("Boolean alpha only supported for Boolean results.")
-    if kind == FLOATING and category(x) < FLOATING:
+    if kind == FLOATING and result < FLOATING:
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
-    if kind == COMPLEX and category(x) != COMPLEX:
+    if kind == COMPLEX and result != COMPLEX:
         raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
+
+
+def _check_difference(given: dict[str, DType]) -> None:
+    bools = [given["input"].category, given["other"].category].count(BOOL)
+    if bools == 2:
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with two bool tensors is not supported. "
+            "Use the `^` or `logical_xor()` operator instead."
+        )
+    if bools:
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use "
+            "the `~` or `logical_not()` operator instead."
+        )
+    _check_alpha(given)
 
 
 @in_float32
@@ -51,32 +67,23 @@ def _is_one(alpha: Number) -> bool:
     return type(alpha) is int and alpha == 1
 
 
-@op(promote="same", method=True, inplace=True)
+@op(promote="same", method=True, inplace=True, check=_check_alpha)
 def add(input: Operand, other: Operand, *, alpha: Number = 1) -> Array:
     """`input + alpha * other`. Bools add as `or`. RuntimeError for a float alpha of integers."""
     if _is_one(alpha):
         return jnp.add(input, other)
-    alpha = jnp.asarray(alpha)
-    _check_alpha(alpha, input)
-    return _scaled_sum(input, other, alpha, 1)
+    return _scaled_sum(input, other, jnp.asarray(alpha), 1)
 
 
-@op(promote="same", method=True, inplace=True)
+@op(promote="same", method=True, inplace=True, check=_check_difference)
 def sub(input: Operand, other: Operand, *, alpha: Number = 1) -> Array:
     """`input - alpha * other`. RuntimeError for bools, and for a float alpha of integers."""
-    if category(input) == BOOL:
-        raise RuntimeError(
-            "Subtraction, the `-` operator, with two bool tensors is not supported. "
-            "Use the `^` or `logical_xor()` operator instead."
-        )
     if _is_one(alpha):
         return lax.sub(*jnp.broadcast_arrays(input, other))
-    alpha = jnp.asarray(alpha)
-    _check_alpha(alpha, input)
-    return _scaled_sum(input, other, alpha, -1)
+    return _scaled_sum(input, other, jnp.asarray(alpha), -1)
 
 
-@op(promote="same")
+@op(promote="same", check=_check_difference)
 def rsub(input: Array, other: Operand, *, alpha: Number = 1) -> Array:
     """`other - alpha * input`."""
     return sub(other, input, alpha=alpha)
@@ -252,12 +259,10 @@ def _power(x: Array, exponent: float) -> Array:
     return lax.pow(x, constant(exponent, x))
 
 
-@op(method=True, inplace=True, grad_name="PowBackward1")
+@op(promote="double", method=True, inplace=True, grad_name="PowBackward1")
 def float_power(input: Operand, exponent: Operand) -> Array:
     """`input ** exponent` in float64, or complex128 where either is complex."""
-    wide = dtypes.complex128 if COMPLEX in (category(input), category(exponent)) else dtypes.float64
-    check_broadcast(input, exponent)
-    return pow_(input.astype(wide.np), exponent.astype(wide.np))
+    return pow_(input, exponent)
 
 
 @op(promote="float", method=True, inplace=True)

@@ -175,7 +175,9 @@ def _project(x: Array, w: Array, *biases: Array | None) -> Array:
 
 
 def _rnn_layer(activation: Callable[[Array], Array]) -> Callable[..., tuple[Array, Step]]:
-    def layer(x: Array, w_ih: Array, w_hh: Array, b_ih: Array | None, b_hh: Array | None, _: None) -> tuple[Array, Step]:
+    def layer(
+        x: Array, w_ih: Array, w_hh: Array, b_ih: Array | None, b_hh: Array | None, _: None
+    ) -> tuple[Array, Step]:
         def step(carry: tuple[Array, ...], now: Array) -> tuple[Array, ...]:
             return (activation(now + jnp.matmul(carry[0], w_hh.T)),)
 

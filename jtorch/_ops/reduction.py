@@ -363,3 +363,25 @@ def corrcoef(input: Array) -> Array:
 def _clip(x: Array) -> Array:
     one = jnp.ones_like(x)
     return jnp.where(x > 1, one, jnp.where(x < -1, -one, x))
+
+
+@op(method=True, grad_name="LinalgVectorNormBackward0")
+def norm(
+    input: Array,
+    p: int | float | str | None = "fro",
+    dim: int | tuple[int, ...] | None = None,
+    keepdim: bool = False,
+    dtype: DType | None = None,
+) -> Array:
+    """The p-norm of the elements over `dim`; "fro" is the 2-norm, "nuc" the sum of the singular values of matrices."""
+    check_norm_input(input)
+    x = input if dtype is None else input.astype(dtype.np)
+    if isinstance(p, str) and p not in ("fro", "nuc"):
+        raise RuntimeError(f"linalg.matrix_norm: Order {p} not supported.")
+    axes = wrap_dims(dim, x.ndim)
+    if p == "nuc":
+        if len(axes) != 2:
+            raise RuntimeError(f"linalg.matrix_norm: dim must be a 2-tuple. Got {len(axes)} dims")
+        total = jnp.sum(jnp.linalg.svd(jnp.moveaxis(x, axes, (-2, -1)), compute_uv=False), axis=-1)
+        return jnp.expand_dims(total, axes) if keepdim else total
+    return vector_norm(x, 2.0 if p is None or p == "fro" else p, axes, keepdim)

@@ -54,7 +54,7 @@ class Op:
     """A declared operation. `key` is unique; `name` is public and may be shared by overloads."""
 
     __slots__ = (
-        "cache", "differentiable", "fn", "function", "grad_name", "id", "inplace", "key", "method", "name", "namespaces",
+        "cache", "check", "differentiable", "fn", "function", "grad_name", "id", "inplace", "key", "method", "name", "namespaces",
         "out", "params", "promote", "promote_args", "returns", "saves", "varargs",
     )  # fmt: skip
 
@@ -87,13 +87,14 @@ def op(
     differentiable: bool = True,
     saves: str | None = None,
     varargs: str | None = None,
+    check: Callable[[dict[str, Any]], None] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declares the decorated pure function as an operation, and gives the function back unchanged.
 
     name: public name, by default the function's own without a trailing underscore.
     key: unique key, by default the name; give one to each overload of a name.
     promote: "same" brings the tensor and number arguments to their common dtype before the call; "float" does too, and
-        integers go to the default float dtype.
+        integers go to the default float dtype; "double" brings them to float64, or complex128 where any is complex.
     promote_args: the arguments that take part, by default every Array, Arrays and Operand one.
     function, method, inplace, out: which of `torch.f`, `Tensor.f`, `Tensor.f_` and `out=` there are.
     namespaces: further public homes, such as "nn.functional" or "linalg". An operation of these alone says
@@ -104,6 +105,8 @@ def op(
     saves: "output" where torch keeps the result for the backward (exp, tanh, softmax ...): an in-place write on the
         result is then the error. By default what the vjp really reads is what is kept.
     varargs: name of the static tuple parameter that also takes plain positionals: `x.permute(2, 0, 1)`.
+    check: for promoting operations, refuses arguments by what they were before promotion: gets by parameter name the
+        dtype of each tensor and number, raises or does nothing.
     """
 
     def declare(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -115,7 +118,7 @@ def op(
         OPS[unique] = Op(
             fn, unique, name=public, promote=promote, promote_args=promote_args, function=function, method=method,
             inplace=inplace, out=out, namespaces=namespaces, returns=returns,
-            grad_name=grad_name or camel + "Backward0", differentiable=differentiable, saves=saves, varargs=varargs,
+            grad_name=grad_name or camel + "Backward0", differentiable=differentiable, saves=saves, varargs=varargs, check=check,
         )  # fmt: skip
         return fn
 

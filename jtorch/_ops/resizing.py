@@ -224,6 +224,7 @@ def interpolate(
         else:
             plan = (_cubic_plan if mode == "bicubic" else _linear_plan)(*facts, real)
         x = _resample(x, 2 + i, plan)
-    if byte:
-        x = jnp.clip(jnp.round(x), 0, 255)
+        if byte:
+            # torch keeps bytes between the passes as well.
+            x = jnp.clip(jnp.round(x), 0, 255)
     return x.astype(input.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jtorch._ops._along import IN_BOUNDS, along, check_index, take_along
 from jtorch._ops._common import Array, Arrays, Number, is_complex, is_float, wrap_dim
@@ -110,31 +111,34 @@ def _product_jvp(primals, tangents):
     return _product(x, src, where), add_at(x_part, where, src_part)
 
 
-def _raise_to(x: Array, where: Arrays, src: Array, greatest: bool) -> Array:
-    """The greatest (smallest) of x and of what src brings, at each place; ties share the gradient evenly."""
+def _raise_to(x: Array, where: Arrays, src: Array, rivals: Array, greatest: bool) -> Array:
+    """The greatest (smallest) of x and of what src brings, at each place.
+
+    Ties share the gradient evenly, and elements of `rivals` equal to the result take a share.
+    """
     if x.dtype == np.bool_:
-        return _raise_to(x.astype(np.uint8), where, src.astype(np.uint8), greatest).astype(np.bool_)
-    return (_maximum if greatest else _minimum)(x, src, where)
+        x, src, rivals = (a.astype(np.uint8) for a in (x, src, rivals))
+        return _raise_to(x, where, src, rivals, greatest).astype(np.bool_)
+    return (_maximum if greatest else _minimum)(x, src, lax.stop_gradient(rivals), where)
 
 
 @jax.custom_jvp
-def _maximum(x: Array, src: Array, where: Arrays) -> Array:
+def _maximum(x: Array, src: Array, rivals: Array, where: Arrays) -> Array:
     return x.at[where].max(src, mode=IN_BOUNDS, wrap_negative_indices=False)
 
 
 @jax.custom_jvp
-def _minimum(x: Array, src: Array, where: Arrays) -> Array:
+def _minimum(x: Array, src: Array, rivals: Array, where: Arrays) -> Array:
     return x.at[where].min(src, mode=IN_BOUNDS, wrap_negative_indices=False)
 
 
 def _extreme_jvp(extreme, primals, tangents):
-    x, src, where = primals
-    x_t, src_t, _ = tangents
-    out = extreme(x, src, where)
-    own = (x == out).astype(x.dtype)
+    x, src, rivals, where = primals
+    x_t, src_t, _, _ = tangents
+    out = extreme(x, src, rivals, where)
     brought = (src == pick(out, where)).astype(x.dtype)
-    count = add_at(own, where, brought)
-    total = add_at(x_t * own, where, src_t * brought)
+    count = add_at((rivals == out).astype(x.dtype), where, brought)
+    total = add_at(x_t * (x == out).astype(x.dtype), where, src_t * brought)
     return out, total / count
 
 
@@ -154,6 +158,7 @@ def _limit(x: Array, greatest: bool) -> Array:
 
 def reduce_at(x: Array, where: Arrays, src: Array, reduce: str, include_self: bool) -> Array:
     """x reduced with src at `where` by "sum", "prod", "mean", "amax" or "amin", its own elements counting or not."""
+    own = x
     if not include_self:
         # A place that src reaches starts from the reduction's identity.
         start = {"sum": 0, "mean": 0, "prod": 1}.get(reduce)
@@ -163,7 +168,8 @@ def reduce_at(x: Array, where: Arrays, src: Array, reduce: str, include_self: bo
     if reduce == "prod":
         return _multiply(x, where, src)
     if reduce in ("amax", "amin"):
-        return _raise_to(x, where, src, reduce == "amax")
+        # torch lets self's own elements share in ties even where they do not count.
+        return _raise_to(x, where, src, own, reduce == "amax")
     total = add_at(x, where, src)
     if reduce == "sum":
         return total

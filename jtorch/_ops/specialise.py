@@ -89,6 +89,8 @@ def _build(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
     target = compute = None
     strides = None
     if op.promote is not None:
+        if op.check is not None:
+            op.check(_given(op, layout, inputs))
         target, joined = _common(op, layout, inputs, joins)
         shape = broadcast_shapes([a.shape for a in joined])
         strides = elementwise_strides(shape, joined)
@@ -158,6 +160,25 @@ def _number_dtype(inputs, target):
     return best if best.itemsize >= 4 else np.dtype(np.float32)
 
 
+def _given(op: Op, layout, inputs) -> dict[str, dtypes.dtype]:
+    """The dtype of each tensor and number that an operation was given, by parameter name."""
+    arrays, found = iter(inputs), {}
+    for p, entry in zip(op.params, layout, strict=True):
+        tag = entry[0]
+        if tag == "a":
+            found[p.name] = next(arrays).dtype
+        elif tag == "l":
+            for _ in range(entry[1]):
+                next(arrays)
+        elif tag == "f":
+            found[p.name] = dtypes.get_default_dtype()
+        elif tag == "i":
+            found[p.name] = dtypes.int64
+        elif p.kind in (OPERAND, NUMBER) and isinstance(entry[1], bool | int | float | complex):
+            found[p.name] = dtypes.of_number(entry[1])
+    return found
+
+
 def _common(op: Op, layout, inputs, joins):
     arrays = iter(inputs)
     joined, numbers = [], []
@@ -177,4 +198,6 @@ def _common(op: Op, layout, inputs, joins):
     target = dtypes.result_type_of([a.dtype for a in joined if a.ndim], [a.dtype for a in joined if not a.ndim], numbers)
     if op.promote == "float" and target.category < dtypes.FLOATING:
         target = dtypes.get_default_dtype()
+    elif op.promote == "double":
+        target = dtypes.complex128 if target.is_complex else dtypes.float64
     return target, joined

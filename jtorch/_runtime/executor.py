@@ -36,6 +36,7 @@ from jtorch._runtime.kernel import Kernel
 ref = weakref.ref
 MAX_TRACE = 2000  # steps: a longer trace is cut
 MAX_STEPS = 200_000  # steps in the trie before it is thrown away, about 150 MB of them
+DONATE_BYTES = 1 << 16  # XLA copies a donated input that it also reads late: below this, that costs more than it saves
 HOT = 2  # the visit at which a trace is compiled whole
 
 
@@ -140,7 +141,8 @@ class Trace:
 
 T = Trace()
 _lock = threading.RLock()
-materialise: Callable = None  # type: ignore[assignment]  # (values) -> None: makes the graph nodes of LAZY values; set by the autograd layer
+# (values) -> bool: makes the graph nodes of LAZY values, says whether they keep others; set by the autograd layer.
+materialise: Callable = None  # type: ignore[assignment]
 
 
 class Stats:
@@ -402,8 +404,7 @@ def _only_cpu() -> bool:
 def _live() -> list[tuple[int, Value]]:
     """The pending values that somebody holds, with what their graph nodes hold."""
     live, lazy = _held()
-    if lazy:
-        materialise(lazy)
+    if lazy and materialise(lazy):
         live, _ = _held()
     return live
 
@@ -508,7 +509,7 @@ class _HotProgram:
         self.donated = []
         for k, s in enumerate(inputs):
             kind = s.aval.shape, s.aval.dtype
-            if free >> k & 1 and wanted.get(kind, 0):
+            if free >> k & 1 and wanted.get(kind, 0) and s.aval.numel * s.aval.dtype.itemsize >= DONATE_BYTES:
                 wanted[kind] -= 1
                 self.donated.append(k)
         given = set(self.donated)

@@ -21,12 +21,21 @@ from jtorch._runtime.dtypes import FLOATING, from_numpy
 _NUMBERS = {"f": jax.ShapeDtypeStruct((), np.float64), "i": jax.ShapeDtypeStruct((), np.int64)}
 _ids = itertools.count()
 
+# A kernel is compiled for the first few calls in the least time, and again, for speed, if it goes on being called. On
+# the CPU most of a small program's compile time is LLVM's, which these settings cut to a quarter.
+WARM = 12
+_QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+
 
 class Kernel:
     """`fn(*arrays, *numbers)` gives a tuple of arrays. `inputs` are avals, `numbers` a string of "f" and "i"."""
 
     __slots__ = (
-        "_compiled", "_reads", "_vjps", "autocast", "differentiable", "fn", "grad_name", "id", "inputs", "name", "numbers",
+        "_calls", "_compiled", "_reads", "_vjps", "autocast", "differentiable", "fn", "grad_name", "id", "inputs", "name", "numbers",
         "out", "saves_output", "view_of",
     )  # fmt: skip
 
@@ -58,20 +67,23 @@ class Kernel:
         self.out = out
         self.differentiable = differentiable and any(a.dtype.category >= FLOATING for a in out)
         self._compiled = None
+        self._calls = 0
         self._vjps: dict = {}
         self._reads: dict = {}
 
     @property
     def run(self) -> Callable[..., tuple]:
-        """The compiled function of arrays and numbers."""
-        if self._compiled is None:
+        """The compiled function of arrays and numbers, for one call."""
+        self._calls += 1
+        if self._compiled is None or self._calls == WARM:
             fn = self.fn
 
             def kernel(*args):
                 return fn(*args)
 
             kernel.__name__ = kernel.__qualname__ = self.name.replace(".", "_") or "kernel"
-            self._compiled = jax.jit(kernel)
+            quick = self._calls < WARM and self.out[0].device is CPU
+            self._compiled = jax.jit(kernel, compiler_options=_QUICK if quick else None)
         return self._compiled
 
     def vjp(self, needs: tuple[bool, ...], given: tuple[bool, ...]) -> tuple[Kernel, tuple[bool, ...]]:

@@ -25,5 +25,5 @@ if jax.config.jax_compilation_cache_dir is None:
     _folder = cache_folder()
     if _folder is not None:
         jax.config.update("jax_compilation_cache_dir", str(_folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -7,9 +7,11 @@ transformations, errors) goes to `slow`, which binds arguments, makes the kernel
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import namedtuple
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import jax
@@ -23,13 +25,66 @@ from jtorch._tensor.base import Tensor, new
 from jtorch._tensor.storage import alias, value_of, write
 
 FUNCTIONS: dict[str, Callable] = {}  # by operation key
+_NUMPY_NAMES = {"dim": "axis", "keepdim": "keepdims"}
 _ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "x1": "input", "x2": "other"}
 _RETURN_TYPES: dict[tuple, Any] = {}
 _missing = object()
 
 
 class BindError(TypeError):
-    """The arguments are not this operation's."""
+    """The arguments are not this operation's. Users get it as a TypeError."""
+
+
+# Operations that torch has several forms of: a misfit is answered with the forms there are.
+_SEVERAL_FORMS = frozenset((
+    "all", "any", "argsort", "clamp", "cummax", "cummin", "fill", "kthvalue", "logsumexp", "max", "mean", "median", "min",
+    "mode", "norm", "pow", "prod", "quantile", "scatter", "sort", "squeeze", "std", "std_mean", "sum", "var", "var_mean",
+    "where",
+))  # fmt: skip
+_WORDS = {
+    ARRAY: "Tensor", OPTIONAL: "Tensor", ARRAYS: "tuple of Tensors", OPERAND: "Tensor", NUMBER: "Number", "int": "int",
+    "bool": "bool", "float": "float", "str": "str", "tuple[int, ...]": "tuple of ints", "DType": "torch.dtype",
+}  # fmt: skip
+
+
+def _form(op: Op) -> str:
+    """An operation's parameters as torch's messages write them."""
+    words, star = [], False
+    for p in op.params:
+        if p.keyword_only and not star:
+            words.append("*")
+            star = True
+        kind = _WORDS.get(p.kind) or _WORDS.get(p.annotation.removesuffix(" | None"), p.annotation)
+        words.append(f"{kind} {p.name}" + ("" if p.required else f" = {p.default}"))
+    return f"({', '.join(words)})"
+
+
+def misfit(name: str, ops: list[Op], args, kwargs: dict) -> TypeError:
+    """The error for arguments that none of several forms takes."""
+    given = [_type_word(a) for a in args] + [f"{k}={_type_word(v)}" for k, v in kwargs.items()]
+    forms = "\n".join(f" * {_form(op)}" for op in ops)
+    return TypeError(
+        f"{name}() received an invalid combination of arguments - got ({', '.join(given)}), but expected one of:\n{forms}\n"
+    )
+
+
+def _type_word(x) -> str:
+    if isinstance(x, list | tuple):
+        return f"{type(x).__name__} of ({', '.join(_type_word(e) for e in x)})" if x else type(x).__name__
+    return "Tensor" if type(x) is Tensor else type(x).__name__
+
+
+def _as_type_error(op: Op, error: BindError, args, kwargs: dict) -> TypeError:
+    """What a user sees of a BindError."""
+    if op.name not in _SEVERAL_FORMS or "missing" in str(error):
+        return TypeError(str(error))
+    positional = [p for p in op.params if not p.keyword_only]
+    given = list(args)
+    while given and len(given) <= len(positional) and given[-1] is positional[len(given) - 1].default:
+        given.pop()
+    defaults = {p.name: p.default for p in op.params}
+    named = {k: v for k, v in kwargs.items() if k not in defaults or v is not defaults[k]}
+    return misfit(op.name, [o for o in OPS.values() if o.name == op.name and o.function == op.function], given, named)
 
 
 def return_type(name: str, fields: tuple[str, ...]):
@@ -93,6 +148,8 @@ def lay_out(op: Op, bound: list):
     layout, values, numbers, entries = [], [], [], []
     for place, (p, x) in enumerate(zip(op.params, bound, strict=True)):
         kind = p.kind
+        if x is _missing and p.required:
+            raise BindError(f'{op.name}() missing 1 required positional arguments: "{p.name}"')
         if x is _missing or (x is p.default and not p.required and not isinstance(x, str)):
             layout.append(("s", p.default))
             entries.append(p.default)
@@ -216,7 +273,10 @@ def _check_static(op: Op, p, place: int, x) -> None:
 
 def slow(op: Op, args: tuple, kwargs: dict, out=None):
     """An operation on user arguments, the general way."""
-    return perform(op, bind(op, args, kwargs), out)
+    try:
+        return perform(op, bind(op, args, kwargs), out)
+    except BindError as error:
+        raise _as_type_error(op, error, args, kwargs) from None
 
 
 def perform(op: Op, bound: list, out=None):
@@ -267,7 +327,10 @@ def _tensor(v: Value) -> Tensor:
 def values_of(key: str, *args, **kwargs) -> list[Value]:
     """An operation's results as values, for layers that write them somewhere."""
     op = OPS[key]
-    layout, values, numbers, _ = lay_out(op, bind(op, args, kwargs))
+    try:
+        layout, values, numbers, _ = lay_out(op, bind(op, args, kwargs))
+    except BindError as error:
+        raise _as_type_error(op, error, args, kwargs) from None
     return executor.record(kernel_of(op, layout, tuple([v.aval for v in values])), values, numbers)
 
 
@@ -364,14 +427,20 @@ def store_in_place(t: Tensor, result: Value, name: str) -> None:
 
 def _source(op: Op) -> str:
     """The text of an operation's function."""
-    params, keyed, enter, after = [], [], [], []
-    star = False
+    params, keyed, enter, after, aliases = [], [], [], [], []
+    star = optional = False
     for i, p in enumerate(op.params):
         if p.keyword_only and not star:
             params.append("*")
             star = True
         name = p.name
-        params.append(name if p.required else f"{name}=_d{i}")
+        if name in _NUMPY_NAMES and p.kind == STATIC:
+            aliases.append((_NUMPY_NAMES[name], name))
+            optional = True  # it may come under its other name, so that Python can't tell whether it is missing
+        if p.required:
+            params.append(f"{name}=_missing" if optional and not p.keyword_only else name)
+        else:
+            params.append(f"{name}=_d{i}")
         if p.kind in (ARRAY, OPTIONAL):
             get = [f"s{i} = {name}._value.slot", f"if s{i} < 0: s{i} = enter({name}._value)"]
             if p.kind == OPTIONAL:
@@ -394,20 +463,23 @@ def _source(op: Op) -> str:
         else:
             keyed.append(name)
     has_out = op.out and op.function
-    if has_out:
-        params += ["out=None"] if star else ["*", "out=None"]
+    extra = ["out=None"] if has_out else []
+    extra += [f"{other}=_missing" for other, _ in aliases]
+    if extra:
+        params += extra if star else ["*", *extra]
     args = ", ".join(p.name for p in op.params if not p.keyword_only)
     if args:
         args += ","
     kwargs = ", ".join(f"'{p.name}': {p.name}" for p in op.params if p.keyword_only)
     fallback = f"return slow(OP, ({args}), {{{kwargs}}}{', out' if has_out else ''})"
     several = op.returns is not None
-    lines = [f"def {_identifier(op)}({', '.join(params)}):", "    try:"]
+    lines = [f"def operation({', '.join(params)}):", "    try:"]
     if has_out:
         lines.append("        if out is not None: raise TypeError")
+    lines += [f"        if {other} is not _missing: {name} = {other}" for other, name in aliases]
     lines += ["        " + e for e in enter]
     lines += [
-        f"        step = T.at.children.get(({op.id}, {''.join(k + ', ' for k in keyed)}))",
+        f"        step = T.at.children.get((ID, {''.join(k + ', ' for k in keyed)}))",
         "    except (AttributeError, TypeError):",
         "        step = None",
         "    if step is None:",
@@ -429,14 +501,16 @@ def _source(op: Op) -> str:
     return "\n".join(lines)
 
 
-def _identifier(op: Op) -> str:
-    return op.key.replace(".", "_") if op.key.replace(".", "_").isidentifier() else "operation"
+@functools.cache
+def _code(source: str) -> CodeType:
+    """The compiled text of a function: operations of the same parameters share it."""
+    return compile(source, "<jtorch operation>", "exec")
 
 
 def slow_operator(op: Op, args: tuple, kwargs: dict, out=None):
     """`slow` for Python's operators: what does not fit is left to the other operand."""
     try:
-        return slow(op, args, kwargs)
+        return perform(op, bind(op, args, kwargs), out)
     except BindError:
         return NotImplemented
 
@@ -453,13 +527,13 @@ def generate(op: Op, operator: bool = False) -> Callable:
         return made[0] if len(made) == 1 and op.returns is None else _several(op, made)
 
     scope: dict[str, Any] = {
-        "OP": op, "T": T, "Tensor": Tensor, "Value": Value, "enter": executor.enter, "new": new,
-        "ref": executor.ref, "several": several, "slow": slow_operator if operator else slow,
+        "OP": op, "ID": op.id, "T": T, "Tensor": Tensor, "Value": Value, "enter": executor.enter, "new": new,
+        "ref": executor.ref, "several": several, "slow": slow_operator if operator else slow, "_missing": _missing,
     }  # fmt: skip
     for i, p in enumerate(op.params):
         scope[f"_d{i}"] = p.default
-    exec(compile(_source(op), f"<jtorch operation {op.key}>", "exec"), scope)
-    f = scope[_identifier(op)]
+    exec(_code(_source(op)), scope)
+    f = scope["operation"]
     if op.varargs:
         f = _spread(op, f)
     f.__name__ = f.__qualname__ = op.name
@@ -501,6 +575,8 @@ def overloaded(name: str, ops: list[Op]) -> Callable:
             if not (out is not None and not op.out):
                 chosen[key] = FUNCTIONS[op.key]
                 return FUNCTIONS[op.key](*args, **kwargs)
+        if name in _SEVERAL_FORMS:
+            raise misfit(name, ops, args, kwargs)
         raise TypeError(str(problem))
 
     function.__name__ = function.__qualname__ = name
@@ -529,9 +605,19 @@ def namespace(name: str) -> dict[str, Callable]:
     return _public(_groups(lambda op: name in op.namespaces))
 
 
+# torch has `torch.f_` of operations of one tensor, and of these.
+_WRITTEN_BY_FUNCTION = frozenset((
+    "addmv", "clamp", "clamp_max", "clamp_min", "clip", "fill", "gcd", "lcm", "ldexp", "logit", "xlogy",
+))  # fmt: skip
+
+
 def functions() -> dict[str, Callable]:
-    """The top-level functions, by name."""
-    return _public(_groups(lambda op: op.function))
+    """The top-level functions, by name; the in-place ones of operations of one tensor among them."""
+    found = _public(_groups(lambda op: op.function))
+    for name, ops in _groups(lambda op: op.inplace and op.function).items():
+        if len(ops[0].params) < 2 or ops[0].params[1].kind in (STATIC, NUMBER) or name in _WRITTEN_BY_FUNCTION:
+            found[name + "_"] = getattr(Tensor, name + "_")
+    return found
 
 
 def attach() -> None:

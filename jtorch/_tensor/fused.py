@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jtorch._runtime import executor
 from jtorch._runtime.executor import T, Value
 from jtorch._tensor.base import Tensor
-from jtorch._tensor.derive import cast, values_of
+from jtorch._tensor.derive import FUNCTIONS, cast
 from jtorch._tensor.storage import _dirty, alias, value_of, write
 
 _assign = Tensor._value.__set__  # type: ignore[attr-defined]
@@ -23,14 +23,16 @@ def run_inplace(key: str, targets: Sequence[Tensor], *args, **kwargs) -> None:
     enabled = T.grad
     executor.set_grad(False)
     try:
-        results = values_of(key, *args, **kwargs)
+        results = FUNCTIONS[key](*args, **kwargs)
         fresh: list[Value] = []
-        for t, v in zip(targets, results, strict=True):
-            old = value_of(t)
+        alone = True
+        for t, r in zip(targets, results if isinstance(results, tuple) else (results,), strict=True):
+            old, v = value_of(t), r._value
             if v.aval is not old.aval:
                 v = alias(cast(v, old.aval.dtype), old.aval.strides)
             fresh.append(v)
-        if all(t._storage is None for t in targets):
+            alone = alone and (t._storage is None or _sole(t, old))
+        if alone:
             _write_alone(targets, fresh)
         else:
             for t, v in zip(targets, fresh, strict=True):
@@ -41,9 +43,19 @@ def run_inplace(key: str, targets: Sequence[Tensor], *args, **kwargs) -> None:
         executor.flush()
 
 
+def _sole(t: Tensor, v: Value) -> bool:
+    """Whether a tensor that has a storage is the only one left on it, and covers it."""
+    s = t._storage
+    if len(s.aliases) > 1:
+        s.aliases[:] = [r for r in s.aliases if r() is not None]
+    return len(s.aliases) == 1 and s.aval is v.aval and t._offset == 0
+
+
 def _write_alone(targets: Sequence[Tensor], fresh: list[Value]) -> None:
-    """Writes to tensors that share their memory with nobody."""
-    leaves = []
+    """Writes to tensors that share their memory with nobody.
+
+    No marks are put into the trace: that its step writes its inputs is a fact of the operation.
+    """
     for t, v in zip(targets, fresh, strict=True):
         old = t._value
         node = old.node
@@ -51,12 +63,13 @@ def _write_alone(targets: Sequence[Tensor], fresh: list[Value]) -> None:
             v.node = node
             if v.slot >= 0:
                 T.nodes_in[v.slot] = node, 0
-                leaves.append(v.slot)
-        if old.slot >= 0 or node is not None:
-            _dirty(old, t)
-    if leaves:
-        executor.mark("leaves", *leaves)
+        _dirty(old, t, marked=False)
     # One C call: no signal handler comes between two of its assignments.
     deque(map(_assign, targets, fresh), maxlen=0)
-    for t in targets:
-        t._alone += 1
+    for t, v in zip(targets, fresh, strict=True):
+        s = t._storage
+        if s is None:
+            t._alone += 1
+        else:
+            s.value = v
+            s.version += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy as _copy
+import operator
 from typing import Any
 
 import jax
@@ -388,8 +389,20 @@ def share_memory_(self: Tensor) -> Tensor:
     return self
 
 
+_OPERATORS = {
+    np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul, np.divide: operator.truediv,
+    np.floor_divide: operator.floordiv, np.remainder: operator.mod, np.power: operator.pow, np.equal: operator.eq,
+    np.not_equal: operator.ne, np.less: operator.lt, np.less_equal: operator.le, np.greater: operator.gt,
+    np.greater_equal: operator.ge, np.bitwise_and: operator.and_, np.bitwise_or: operator.or_, np.bitwise_xor: operator.xor,
+    np.left_shift: operator.lshift, np.right_shift: operator.rshift,
+}  # fmt: skip
+
+
 def numpy_ufunc(self: Tensor, ufunc, method: str, *inputs: Any, **kwargs: Any):
     """NumPy functions of tensors work on their NumPy copies and give tensors."""
+    if method == "__call__" and len(inputs) == 2 and isinstance(inputs[0], np.generic) and ufunc in _OPERATORS:
+        # A NumPy scalar on the left of an operator counts as the Python number that it is.
+        return _OPERATORS[ufunc](inputs[0].item(), inputs[1])
     arrays = [x.numpy() if isinstance(x, Tensor) else x for x in inputs]
     if kwargs.get("out") is not None:
         kwargs["out"] = tuple(o.numpy() if isinstance(o, Tensor) else o for o in kwargs["out"])

@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
+import functools
+
+import jax
+import numpy as np
+
+from jtorch._runtime.dtypes import INTEGRAL
 from jtorch._tensor import derive
 from jtorch._tensor.base import Tensor
-from jtorch._tensor.derive import FUNCTIONS, BindError
+from jtorch._tensor.creation import tensor
+from jtorch._tensor.derive import FUNCTIONS, OPS, generate
 
 # Exponents that are part of the program: x * x and its like run far faster than a general power.
 _STATIC_EXPONENTS = frozenset((0, 1, 2, 3, 4, -1, -2, 0.5, -0.5, 1.5))
 
 
-def _forward(key: str):
-    f = FUNCTIONS[key]
+def _checked(f):
+    """A division that torch refuses for integers by 0. Zeros in a tensor are not looked for: that would have to wait."""
 
+    @functools.wraps(f)
+    def divide(input, other, **options):
+        if (other.__class__ is int or other.__class__ is bool) and not other and isinstance(input, Tensor):
+            if input.dtype.category <= INTEGRAL:
+                raise RuntimeError("ZeroDivisionError")
+        return f(input, other, **options)
+
+    return divide
+
+
+def _reflected(f):
     def operator(self, other):
-        try:
-            return f(self, other)
-        except BindError:
-            return NotImplemented
-
-    return operator
-
-
-def _reflected(key: str):
-    f = FUNCTIONS[key]
-
-    def operator(self, other):
-        try:
-            return f(other, self)
-        except BindError:
-            return NotImplemented
+        return f(other, self)
 
     return operator
 
 
 def _in_place(name: str):
     def operator(self, other):
-        try:
+        if isinstance(other, Tensor | int | float | complex | np.generic | jax.Array):
             return getattr(self, name)(other)
-        except BindError:
-            return NotImplemented
+        if isinstance(other, np.ndarray):
+            return getattr(self, name)(tensor(other))
+        return NotImplemented
 
     return operator
 
@@ -54,9 +58,11 @@ def pow_(input, exponent, *, out=None) -> Tensor:
             r = FUNCTIONS["pow.static"](input, exponent)
         else:
             r = FUNCTIONS["pow"](input, exponent)
-    else:
+    elif isinstance(exponent, Tensor):
         r = FUNCTIONS["pow"](input, exponent)
-    return r if out is None else derive.copy_out(r, out, derive.OPS["pow"])
+    else:
+        raise derive.misfit("pow", [OPS["pow"]], (input, exponent), {})
+    return r if out is None else derive.copy_out(r, out, OPS["pow"])
 
 
 def _pow_in_place(self, exponent):
@@ -66,17 +72,13 @@ def _pow_in_place(self, exponent):
 
 
 def _pow(self, exponent):
-    try:
+    kind = type(exponent)
+    if (kind is int or kind is float) and exponent in _STATIC_EXPONENTS:
         return pow_(self, exponent)
-    except BindError:
-        return NotImplemented
+    return _power(self, exponent)
 
 
-def _rpow(self, base):
-    try:
-        return pow_(base, self)
-    except BindError:
-        return NotImplemented
+_power = generate(OPS["pow"], operator=True)
 
 
 _BINARY = {
@@ -84,30 +86,46 @@ _BINARY = {
     "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "lshift": "bitwise_left_shift",
     "rshift": "bitwise_right_shift",
 }  # fmt: skip
+_DIVISIONS = ("floor_divide", "remainder", "fmod")
 
 
 def attach() -> None:
     """Gives Tensor its operators."""
     for name, key in _BINARY.items():
-        setattr(Tensor, f"__{name}__", _forward(key))
-        setattr(Tensor, f"__r{name}__", _reflected(key))
-        setattr(Tensor, f"__i{name}__", _in_place(FUNCTIONS[key].__name__ + "_"))
-    # The hottest operators skip the wrapper: their fallback raises where others would give NotImplemented.
-    for name, key in (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("truediv", "div")):
-        setattr(Tensor, f"__{name}__", derive.generate(derive.OPS[key], operator=True))
+        f = generate(OPS[key], operator=True)
+        if key in _DIVISIONS:
+            f = _checked(f)
+        setattr(Tensor, f"__{name}__", f)
+        setattr(Tensor, f"__r{name}__", _reflected(f))
+        setattr(Tensor, f"__i{name}__", _in_place(OPS[key].name + "_"))
+    for key in _DIVISIONS:
+        setattr(Tensor, key, _checked(getattr(Tensor, key)))
+        setattr(Tensor, key + "_", _checked(getattr(Tensor, key + "_")))
     Tensor.__div__ = Tensor.__truediv__
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
-        setattr(Tensor, f"__{name}__", _forward(name))
-    Tensor.__matmul__ = _forward("matmul")
-    Tensor.__rmatmul__ = _reflected("matmul")
-    Tensor.__imatmul__ = _in_place("matmul_")
+        setattr(Tensor, f"__{name}__", generate(OPS[name], operator=True))
+    matmul = generate(OPS["matmul"], operator=True)
+    Tensor.__matmul__ = matmul
+    Tensor.__rmatmul__ = _reflected(matmul)
+    Tensor.__imatmul__ = lambda self, other: self.copy_(self @ other)
     Tensor.__pow__ = _pow
-    Tensor.__rpow__ = _rpow
+    Tensor.__rpow__ = _reflected(_power)
     Tensor.__ipow__ = _pow_in_place
     Tensor.pow = pow_
     Tensor.pow_ = _pow_in_place
     Tensor.__neg__ = FUNCTIONS["neg"]
     Tensor.__pos__ = FUNCTIONS["positive"]
     Tensor.__abs__ = FUNCTIONS["abs"]
-    Tensor.__invert__ = FUNCTIONS["bitwise_not"]
+    Tensor.__invert__ = _invert
     Tensor.__hash__ = lambda self: id(self)
+
+
+def _invert(self):
+    if self.dtype.category > INTEGRAL:
+        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
+    return FUNCTIONS["bitwise_not"](self)
+
+
+def divisions() -> dict:
+    """The top-level functions of division that refuse integers by the number 0."""
+    return {key: _checked(FUNCTIONS[key]) for key in _DIVISIONS}

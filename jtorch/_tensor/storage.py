@@ -314,7 +314,13 @@ def write(t, new: Value) -> None:
         if u is root:
             full = covers(s.aval, u._shape_aval(), u._offset)
             u._aval = u._shape_aval()
-            u._value = whole if full else _in_graph(lambda u=u, whole=whole: read_view(whole, u._aval, u._offset))
+            fresh = whole if full else _in_graph(lambda u=u, whole=whole: read_view(whole, u._aval, u._offset))
+            place = u._value if u._value is not None else u._old
+            if not T.grad and place is not None and place.node is not None:
+                # The write is not part of the graph: the root keeps its place in it.
+                fresh = tag(alias(fresh), place.node) if place.node.kind == 1 else with_data(place, fresh)
+                u._old = None
+            u._value = fresh
         elif u._value is not None:
             if u._base is None and u._value.node is not None:
                 u._old = u._value
@@ -366,7 +372,7 @@ def _refresh(t) -> Value:
     return v
 
 
-def _dirty(v: Value, t) -> None:
+def _dirty(v: Value, t, marked: bool = True) -> None:
     """Leaves word on a value that its tensor moved on, for backwards that kept it."""
     name = None
     node = v.node
@@ -387,7 +393,8 @@ def _dirty(v: Value, t) -> None:
     v.dirty = word
     if v.slot >= 0:
         T.dirty[v.slot] = word
-        executor.mark("dirty", v.slot)
+        if marked:
+            executor.mark("dirty", v.slot)
     if isinstance(node, Node):
         node.modified = word
 

@@ -50,7 +50,8 @@ def _check_shapes(
     kind = "batched (3-D)" if dims == 3 else "unbatched (2-D)"
     if key.dim() != dims or value.dim() != dims:
         raise AssertionError(
-            f"For {kind} `query`, expected `key` and `value` to be {dims}-D but found {key.dim()}-D and {value.dim()}-D "
+            f"For {kind} `query`, expected `key` and `value` to be {dims}-D but found {key.dim()}-D and "
+            f"{value.dim()}-D "
             "tensors respectively"
         )
     if key_padding_mask is not None and key_padding_mask.dim() != dims - 1:
@@ -61,7 +62,8 @@ def _check_shapes(
     if attn_mask is not None:
         if attn_mask.dim() not in (2, 3):
             raise AssertionError(
-                f"For {kind} `query`, expected `attn_mask` to be `None`, 2-D or 3-D but found {attn_mask.dim()}-D tensor "
+                f"For {kind} `query`, expected `attn_mask` to be `None`, 2-D or 3-D but found {attn_mask.dim()}-D "
+                "tensor "
                 "instead"
             )
         if dims == 2 and attn_mask.dim() == 3:
@@ -167,7 +169,8 @@ def multi_head_attention_forward(
             attn_mask = attn_mask.unsqueeze(0)
         elif tuple(attn_mask.shape) != (batch * num_heads, length, span):
             raise RuntimeError(
-                f"The shape of the 3D attn_mask is {attn_mask.shape}, but should be {(batch * num_heads, length, span)}."
+                f"The shape of the 3D attn_mask is {attn_mask.shape}, but should be "
+                f"{(batch * num_heads, length, span)}."
             )
     if bias_k is not None and bias_v is not None:
         if static_k is not None or static_v is not None:
@@ -186,7 +189,9 @@ def multi_head_attention_forward(
     span = k.size(1)
     if key_padding_mask is not None:
         if key_padding_mask.shape[0] != batch:
-            raise AssertionError(f"Expected key_padded_mask.shape[0] to be {batch}, but got {key_padding_mask.shape[0]}")
+            raise AssertionError(
+                f"Expected key_padded_mask.shape[0] to be {batch}, but got {key_padding_mask.shape[0]}"
+            )
         if key_padding_mask.shape[1] != span:
             raise AssertionError(f"Expected key_padded_mask.shape[1] to be {span}, but got {key_padding_mask.shape[1]}")
         padding = key_padding_mask.reshape(batch, 1, 1, span).expand(-1, num_heads, -1, -1)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+import jax
+
 import jtorch
+from jtorch._tensor import base
 from jtorch._tensor.tensor import Tensor
 
 
@@ -34,8 +37,10 @@ class Parameter(Tensor, metaclass=_ParameterMeta):
         t = data.detach().requires_grad_(requires_grad)
         if type(t) is not type(data):
             raise RuntimeError(
-                f"Creating a Parameter from an instance of type {type(data).__name__} requires that detach() returns an "
-                f"instance of the same type, but return type {type(t).__name__} was found instead. To use the type as a "
+                f"Creating a Parameter from an instance of type {type(data).__name__} requires that detach() "
+                "returns an "
+                f"instance of the same type, but return type {type(t).__name__} was found instead. To use the "
+                "type as a "
                 "Parameter, please correct the detach() semantics defined by its __torch_dispatch__() implementation."
             )
         t._is_param = True
@@ -51,11 +56,19 @@ class Parameter(Tensor, metaclass=_ParameterMeta):
     def __repr__(self, *, tensor_contents: str | None = None) -> str:
         return "Parameter containing:\n" + super().__repr__()
 
+    def __str__(self) -> str:
+        return repr(self)
+
     def __reduce_ex__(self, proto: Any) -> Any:
-        state = {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
+        # What a user hung on the parameter goes along; what the tensor layer keeps there is not state.
+        state = {k: v for k, v in self.__dict__.items() if not hasattr(Tensor, k)}
         if state:
             return _rebuild_parameter_with_state, (self.data, self.requires_grad, OrderedDict(), state)
         return _rebuild_parameter, (self.data, self.requires_grad, OrderedDict())
+
+
+# JAX looks pytree nodes up by exact class.
+jax.tree_util.register_pytree_node(Parameter, base.flatten, base.unflatten)
 
 
 def _rebuild_parameter(data: Tensor, requires_grad: bool, backward_hooks: Any) -> Parameter:
@@ -113,7 +126,7 @@ class UninitializedTensorMixin:
         raise self._shapeless("shape")
 
     def materialize(self, shape: Any, device: Any = None, dtype: Any = None) -> None:
-        """Gives the tensor its shape (and device, dtype): from here on it is an ordinary one, uninitialized in value."""
+        """Gives the tensor its shape (and device, dtype); from here on it is an ordinary one, without values yet."""
         base = self.data
         new = jtorch.empty(shape, device=base.device if device is None else device, dtype=dtype or base.dtype)
         self.__class__ = self.cls_to_become

@@ -69,8 +69,9 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 class CyclicLR(LRScheduler):
     """Up from base_lr to max_lr and down again, a cycle in step_size_up + step_size_down batches.
 
-    mode: "triangular", "triangular2" (amplitude halved every cycle) or "exp_range" (times gamma a batch); scale_fn takes
-    its place, of the cycle's number or of the batch's (scale_mode). Momentum cycles the other way with cycle_momentum.
+    mode: "triangular", "triangular2" (amplitude halved every cycle) or "exp_range" (times gamma a batch); scale_fn
+    takes its place, of the cycle's number or of the batch's (scale_mode). With cycle_momentum the momentum goes the
+    other way.
     """
 
     def __init__(
@@ -174,8 +175,8 @@ def _set_momentum(group: dict[str, Any], as_beta1: bool, value: float) -> None:
 class OneCycleLR(LRScheduler):
     """Up from max_lr / div_factor to max_lr in pct_start of all steps, then down far below, once.
 
-    total_steps, or epochs and steps_per_epoch, says how many. final_div_factor: start over end. three_phase: down to the
-    start as steeply as up, then further. Momentum goes the other way with cycle_momentum.
+    total_steps, or epochs and steps_per_epoch, says how many. final_div_factor: start over end. three_phase: down to
+    the start as steeply as up, then further. Momentum goes the other way with cycle_momentum.
     """
 
     def __init__(

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import jtorch
 from jtorch._autograd.modes import enable_grad, no_grad
+from jtorch._runtime.executor import execution
+from jtorch._tensor.derive import call
 from jtorch._tensor.tensor import Tensor
 from jtorch.optim.optimizer import Optimizer, ParamsT, check_lr
 
@@ -146,8 +148,8 @@ def _flat(grad: Tensor) -> Tensor:
 
 def _remember(state: dict[str, Any], change: Tensor, move: Tensor, history_size: int) -> None:
     """Takes a pair of gradient change and move into the history, unless the curvature along it is too small."""
-    curvature = float(change.dot(move))
-    if curvature <= 1e-10:
+    curvature = change.dot(move)
+    if float(curvature) <= 1e-10:
         return
     if len(state["old_dirs"]) == history_size:
         for name in ("old_dirs", "old_stps", "ro"):
@@ -155,22 +157,27 @@ def _remember(state: dict[str, Any], change: Tensor, move: Tensor, history_size:
     state["old_dirs"].append(change)
     state["old_stps"].append(move)
     state["ro"].append(1.0 / curvature)
-    state["H_diag"] = curvature / float(change.dot(change))
+    state["H_diag"] = curvature / change.dot(change)
 
 
 def _descent(state: dict[str, Any], grad: Tensor) -> Tensor:
-    """The quasi-Newton direction: the inverse Hessian's estimate times -grad, by the two loops over the history."""
-    pairs = list(zip(state["old_dirs"], state["old_stps"], state["ro"], strict=True))
-    vector = grad.neg()
-    weights = []
-    for change, move, inverse in reversed(pairs):
-        weight = move.dot(vector) * inverse
-        vector = vector - change * weight
-        weights.append(weight)
-    vector = vector * state["H_diag"]
-    for (change, move, inverse), weight in zip(pairs, reversed(weights), strict=True):
-        vector = vector + move * (weight - change.dot(vector) * inverse)
-    return vector
+    """The quasi-Newton direction. The history is padded to a power of two: a program each, not one for every length."""
+    count = len(state["ro"])
+    if not count:
+        return grad.neg() * state["H_diag"]
+    missing = (1 << (count - 1).bit_length()) - count
+    nothing = [grad.new_zeros(tuple(grad.shape))] * missing
+    inverses = [*state["ro"], *([grad.new_zeros(())] * missing)]
+    # At once, since as a part of a recorded trace every length of the history would be a program of its own again.
+    with execution("eager"):
+        return call(
+            "optim.lbfgs_direction",
+            grad,
+            [*state["old_dirs"], *nothing],
+            [*state["old_stps"], *nothing],
+            inverses,
+            state["H_diag"],
+        )
 
 
 class _Point(NamedTuple):

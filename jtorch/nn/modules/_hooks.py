@@ -36,6 +36,25 @@ global_module_registration: OrderedDict = OrderedDict()
 global_parameter_registration: OrderedDict = OrderedDict()
 global_buffer_registration: OrderedDict = OrderedDict()
 
+_announce: list[Callable[[], None]] = []
+
+
+def on_global_hook(fn: Callable[[], None]) -> None:
+    """`fn()` whenever a hook on the calls of every module is registered."""
+    _announce.append(fn)
+
+
+def any_global() -> bool:
+    """Whether there is a hook on the calls of every module."""
+    return bool(global_forward_pre or global_forward or global_backward_pre or global_backward)
+
+
+def _add_global(table: OrderedDict, hook: Callable, marks: tuple[OrderedDict, ...] = ()) -> RemovableHandle:
+    for fn in _announce:
+        fn()
+    return add_hook(table, hook, marks=marks)
+
+
 # None until a global backward hook is registered, then whether those are full ones: the two kinds do not mix.
 _global_is_full: bool | None = None
 
@@ -46,7 +65,7 @@ def global_backward_is_full() -> bool | None:
 
 def register_module_forward_pre_hook(hook: Callable) -> RemovableHandle:
     """`hook(module, args)` before the forward of every module; what it returns replaces the arguments."""
-    return add_hook(global_forward_pre, hook)
+    return _add_global(global_forward_pre, hook)
 
 
 def register_module_forward_hook(
@@ -54,7 +73,7 @@ def register_module_forward_hook(
 ) -> RemovableHandle:
     """`hook(module, args, output)` after the forward of every module; what it returns replaces the output."""
     marks = ((global_forward_kwargs,) if with_kwargs else ()) + ((global_forward_always,) if always_call else ())
-    return add_hook(global_forward, hook, marks=marks)
+    return _add_global(global_forward, hook, marks=marks)
 
 
 def _register_global_backward(hook: Callable, full: bool) -> RemovableHandle:
@@ -65,7 +84,7 @@ def _register_global_backward(hook: Callable, full: bool) -> RemovableHandle:
             "Please use only one of them."
         )
     _global_is_full = full
-    return add_hook(global_backward, hook)
+    return _add_global(global_backward, hook)
 
 
 def register_module_backward_hook(hook: Callable) -> RemovableHandle:
@@ -80,7 +99,7 @@ def register_module_full_backward_hook(hook: Callable) -> RemovableHandle:
 
 def register_module_full_backward_pre_hook(hook: Callable) -> RemovableHandle:
     """`hook(module, grad_output)` for every module, before its backward; what it returns replaces grad_output."""
-    return add_hook(global_backward_pre, hook)
+    return _add_global(global_backward_pre, hook)
 
 
 def register_module_module_registration_hook(hook: Callable) -> RemovableHandle:

@@ -6,12 +6,12 @@ every other attribute.
 
 When are two treedefs equal, so that `jax.jit` reuses a program? When the static parts have the same *structure*: the
 same classes at the same places, the same names for the same children, and plain attributes that are of the same type
-and compare equal. Containers (list, tuple, dict, set) are compared item by item and copied when the module is flattened,
-so that a later change of a list makes a different treedef instead of silently changing an old one. A tensor in a plain
-attribute is a constant of the program: it is compared by identity and version, so that writing to it compiles anew.
-Any other object is equal where its own `==` says True, and otherwise only to itself. A reference from a plain attribute
-to one of the module's own parameters, buffers or submodules (`self.layers_by_name["a"]`) is kept as a reference, and
-points into the copy after unflattening.
+and compare equal. Containers (list, tuple, dict, set) are compared item by item and copied when the module is
+flattened, so that a later change of a list makes a different treedef instead of silently changing an old one. A tensor
+in a plain attribute is a constant of the program: it is compared by identity and version, so that writing to it
+compiles anew. Any other object is equal where its own `==` says True, and otherwise only to itself. A reference from a
+plain attribute to one of the module's own parameters, buffers or submodules (`self.layers_by_name["a"]`) is kept as a
+reference, and points into the copy after unflattening.
 """
 
 from __future__ import annotations

@@ -64,7 +64,9 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             hidden = int(in_features // (div_value ** (i + 1)))
             size = self.cutoffs[i + 1] - self.cutoffs[i]
             self.tail.append(
-                Sequential(Linear(in_features, hidden, bias=False, **factory), Linear(hidden, size, bias=False, **factory))
+                Sequential(
+                    Linear(in_features, hidden, bias=False, **factory), Linear(hidden, size, bias=False, **factory)
+                )
             )
 
     def reset_parameters(self) -> None:
@@ -80,10 +82,14 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             if input.size(0) != target.size(0):
                 raise RuntimeError("Input and target should have the same size in the batch dimension.")
             if input.dim() != 2:
-                raise RuntimeError("1D target tensor expects 2D input tensors, but found inputs with size", input.size())
+                raise RuntimeError(
+                    "1D target tensor expects 2D input tensors, but found inputs with size", input.size()
+                )
         elif dims == 0:
             if input.dim() != 1:
-                raise RuntimeError("0D target tensor expects 1D input tensors, but found inputs with size", input.size())
+                raise RuntimeError(
+                    "0D target tensor expects 1D input tensors, but found inputs with size", input.size()
+                )
         else:
             raise RuntimeError(
                 "0D or 1D target tensor expected, multi-target not supported"
@@ -94,7 +100,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         low, high = int(target.min()) if target.numel() else 0, int(target.max()) if target.numel() else 0
         if low < 0 or high >= self.n_classes:
             raise RuntimeError(
-                f"Target values should be in [0, {self.n_classes - 1}], but values in range [{low}, {high}] were found. "
+                f"Target values should be in [0, {self.n_classes - 1}], but values in range [{low}, {high}] were "
+                "found. "
             )
         head = F.log_softmax(self.head(input), dim=1)
         # Every class's entry in the head: its own, or its cluster's.

@@ -59,7 +59,8 @@ class Unflatten(Module):
         for idx, elem in enumerate(input):
             if not isinstance(elem, int):
                 raise TypeError(
-                    f"unflattened_size must be tuple of ints, but found element of type {type(elem).__name__} at pos {idx}"
+                    f"unflattened_size must be tuple of ints, but found element of type {type(elem).__name__} at "
+                    f"pos {idx}"
                 )
 
     def forward(self, input: Tensor) -> Tensor:

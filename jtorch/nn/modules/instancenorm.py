@@ -70,11 +70,13 @@ class _InstanceNorm(_NormBase):
         if channels != self.num_features:
             if self.affine:
                 raise ValueError(
-                    f"expected input's size at dim={0 if unbatched else 1} to match num_features ({self.num_features}), "
+                    f"expected input's size at dim={0 if unbatched else 1} to match num_features "
+                    f"({self.num_features}), "
                     f"but got: {channels}."
                 )
             warnings.warn(
-                f"input's size at dim={0 if unbatched else 1} does not match num_features. You can silence this warning "
+                f"input's size at dim={0 if unbatched else 1} does not match num_features. You can silence this "
+                "warning "
                 "by not passing in num_features, which is not used because affine=False",
                 stacklevel=3,
             )

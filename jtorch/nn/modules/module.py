@@ -11,16 +11,17 @@ from typing import Any
 import jtorch
 from jtorch._tensor.tensor import Tensor
 from jtorch.nn.modules import _hooks, _pytree
-from jtorch.nn.modules._hooks import RemovableHandle, add_hook
-from jtorch.nn.modules._hooks import register_module_backward_hook as register_module_backward_hook
-from jtorch.nn.modules._hooks import register_module_buffer_registration_hook as register_module_buffer_registration_hook
-from jtorch.nn.modules._hooks import register_module_forward_hook as register_module_forward_hook
-from jtorch.nn.modules._hooks import register_module_forward_pre_hook as register_module_forward_pre_hook
-from jtorch.nn.modules._hooks import register_module_full_backward_hook as register_module_full_backward_hook
-from jtorch.nn.modules._hooks import register_module_full_backward_pre_hook as register_module_full_backward_pre_hook
-from jtorch.nn.modules._hooks import register_module_module_registration_hook as register_module_module_registration_hook
 from jtorch.nn.modules._hooks import (
-    register_module_parameter_registration_hook as register_module_parameter_registration_hook,
+    RemovableHandle,
+    add_hook,
+    register_module_backward_hook,
+    register_module_buffer_registration_hook,
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+    register_module_full_backward_hook,
+    register_module_full_backward_pre_hook,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
 )
 from jtorch.nn.modules._state_dict import StateDictMixin
 from jtorch.nn.modules._state_dict import _IncompatibleKeys as _IncompatibleKeys
@@ -43,6 +44,8 @@ _HOOK_TABLES = (
     "_forward_hooks_always_called", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_state_dict_hooks",
     "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
 )  # fmt: skip
+
+_CALL_TABLES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def _type_name(value: Any) -> str:
@@ -88,6 +91,8 @@ class Module(StateDictMixin):
     training: bool
     call_super_init: bool = False
     _compiled_call_impl: Callable | None = None
+    # Whether a call has hooks to look for. True on an instance once it got one; on the class once a global one exists.
+    _hooked: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -510,16 +515,7 @@ class Module(StateDictMixin):
     # -- call
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if (
-            self._forward_hooks
-            or self._forward_pre_hooks
-            or self._backward_hooks
-            or self._backward_pre_hooks
-            or _hooks.global_forward
-            or _hooks.global_forward_pre
-            or _hooks.global_backward
-            or _hooks.global_backward_pre
-        ):
+        if self._hooked:
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)
 
@@ -527,6 +523,11 @@ class Module(StateDictMixin):
         return Module.__call__(self, *args, **kwargs)
 
     def _call_with_hooks(self, args: tuple, kwargs: dict) -> Any:
+        if not any(self.__dict__[name] for name in _CALL_TABLES):
+            self.__dict__.pop("_hooked", None)
+            if not _hooks.any_global():
+                Module._hooked = False  # all hooks are gone: calls are cheap again
+                return self.forward(*args, **kwargs)
         called: set[Any] = set()
         always = [*_hooks.global_forward_always, *self._forward_hooks_always_called]
         if not always:
@@ -617,6 +618,7 @@ class Module(StateDictMixin):
         with_kwargs: `hook(module, args, kwargs)`, returning None or (args, kwargs).
         """
         marks = (self._forward_pre_hooks_with_kwargs,) if with_kwargs else ()
+        self.__dict__["_hooked"] = True
         return add_hook(self._forward_pre_hooks, hook, prepend=prepend, marks=marks)
 
     def register_forward_hook(
@@ -629,10 +631,12 @@ class Module(StateDictMixin):
         marks = ((self._forward_hooks_with_kwargs,) if with_kwargs else ()) + (
             (self._forward_hooks_always_called,) if always_call else ()
         )
+        self.__dict__["_hooked"] = True
         return add_hook(self._forward_hooks, hook, prepend=prepend, marks=marks)
 
     def register_full_backward_pre_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
         """`hook(module, grad_output)` before the module's backward; what it returns replaces grad_output."""
+        self.__dict__["_hooked"] = True
         return add_hook(self._backward_pre_hooks, hook, prepend=prepend)
 
     def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
@@ -651,6 +655,7 @@ class Module(StateDictMixin):
                 "Please use only one of them."
             )
         self._is_full_backward_hook = full
+        self.__dict__["_hooked"] = True
         return add_hook(self._backward_hooks, hook, prepend=prepend)
 
     # -- copying, pickling, printing
@@ -658,6 +663,7 @@ class Module(StateDictMixin):
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("_compiled_call_impl", None)
+        state.pop("_hooked", None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -667,6 +673,8 @@ class Module(StateDictMixin):
             self.__dict__.setdefault(name, OrderedDict())
         self.__dict__.setdefault("_non_persistent_buffers_set", set())
         self.__dict__.setdefault("_is_full_backward_hook", None)
+        if any(self.__dict__[name] for name in _CALL_TABLES):
+            self.__dict__["_hooked"] = True
 
     def _replicate_for_data_parallel(self) -> Module:
         replica = type(self).__new__(type(self))
@@ -694,6 +702,7 @@ class Module(StateDictMixin):
 
 
 _pytree.register(Module)
+_hooks.on_global_hook(lambda: setattr(Module, "_hooked", True))
 
 
 def _parse_to(*args: Any, **kwargs: Any) -> tuple[Any, Any, bool, Any]:

@@ -109,8 +109,9 @@ class MultiheadAttention(Module):
         if self.batch_first and batched:
             # The packed projection looks at identity: what was one tensor stays one.
             if key is value:
-                query, key = (query.transpose(1, 0),) * 2 if query is key else (query.transpose(1, 0), key.transpose(1, 0))
-                value = key
+                same = query is key
+                query = query.transpose(1, 0)
+                value = key = query if same else key.transpose(1, 0)
             else:
                 query, key, value = (x.transpose(1, 0) for x in (query, key, value))
         separate: dict[str, Any] = {}
@@ -137,8 +138,8 @@ class MultiheadAttention(Module):
         if attn_mask is None:
             return mask, kind
         batch, length = query.shape[:2]
-        wide = attn_mask.view(batch, -1, length, length) if attn_mask.dim() == 3 else attn_mask.view(1, 1, length, length)
-        wide = wide.expand(batch, self.num_heads, -1, -1)
+        shape = (batch, -1, length, length) if attn_mask.dim() == 3 else (1, 1, length, length)
+        wide = attn_mask.view(shape).expand(batch, self.num_heads, -1, -1)
         if mask is not None:
             wide = wide + mask.view(batch, 1, 1, length).expand(-1, self.num_heads, -1, -1)
         return wide, 2

@@ -52,12 +52,14 @@ def to_tensor(array: np.ndarray) -> Any:
 
 
 def host_view(tensor: Any) -> np.ndarray | None:
-    """The tensor's memory as an array, for reading, where it lies on the host and no gradient flows; else None."""
+    """The tensor's memory as an array, for reading, where it lies on the host and no gradient flows; else None.
+
+    None too for element types that NumPy has not of its own (bfloat16, float8).
+    """
     if type(tensor) is not torch.Tensor or tensor.requires_grad or tensor.device.type != "cpu":
         return None
-    if tensor.is_complex() or tensor.dtype in (torch.bfloat16,) or "float8" in str(tensor.dtype):
-        return None
-    return tensor.numpy()
+    array = tensor._host()
+    return array if array.dtype in _NUMERIC else None
 
 
 def _alike(arrays: Sequence[Any]) -> bool:

@@ -1,0 +1,221 @@
+"""The executor: what is recorded, when it runs, what it compiles, and what an interrupt leaves."""
+
+from __future__ import annotations
+
+import signal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jtorch as torch
+from jtorch._runtime import executor
+from jtorch._runtime.executor import T
+from jtorch._tensor import fused
+from jtorch._tensor.storage import value_of
+
+
+@pytest.fixture(autouse=True)
+def deferred():
+    """These tests are about the deferred mode, whichever mode the rest of the suite runs in."""
+    with torch.execution("deferred"):
+        executor.flush()
+        yield
+
+
+def training_step(n_in=6, lr=0.1):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(n_in, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    opt = torch.optim.SGD(net.parameters(), lr, momentum=0.9)
+    x, y = torch.randn(16, n_in), torch.randn(16, 1)
+
+    def step():
+        opt.zero_grad()
+        loss = torch.nn.functional.mse_loss(net(x), y)
+        loss.backward()
+        opt.step()
+        return loss.item()
+
+    return net, opt, step
+
+
+def test_nothing_runs_until_a_value_is_needed():
+    x = torch.ones(3) * 2 + 1
+    assert value_of(x).array is None
+    assert x.shape == (3,)
+    assert x.tolist() == [3.0, 3.0, 3.0]
+    assert value_of(x).array is not None
+
+
+def test_a_trace_met_again_is_one_program():
+    before = executor.stats.compiles
+    for _ in range(5):
+        x = torch.arange(17.0)
+        for _ in range(4):
+            x = x * 1.5 - 0.25
+        x.sum().item()
+    assert executor.stats.compiles == before + 1
+
+
+def test_a_steady_loop_makes_no_new_steps_and_compiles_nothing():
+    _, _, step = training_step()
+    losses = [step() for _ in range(4)]
+    steps, compiles = executor._nodes_in_trie, executor.stats.compiles
+    losses += [step() for _ in range(10)]
+    assert (executor._nodes_in_trie, executor.stats.compiles) == (steps, compiles)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_numbers_and_indices_are_inputs():
+    _, opt, step = training_step()
+    data = torch.arange(200.0).reshape(20, 10)
+    for i in range(3, 7):
+        opt.param_groups[0]["lr"] = 0.1 / (i + 1)
+        step()
+        (data[i].sum() * (1.0 + i)).item()
+        (data[i : i + 3].sum() * i).item()
+    compiles, steps = executor.stats.compiles, executor._nodes_in_trie
+    for i in range(7, 15):
+        opt.param_groups[0]["lr"] = 0.1 / (i + 1)
+        step()
+        assert (data[i].sum() * (1.0 + i)).item() == data._host()[i].sum() * (1 + i)
+        assert (data[i : i + 3].sum() * i).item() == data._host()[i : i + 3].sum() * i
+    assert (executor.stats.compiles, executor._nodes_in_trie) == (compiles, steps)
+
+
+def test_a_kernel_is_traced_once_for_each_shape():
+    seen = chex.assert_max_traces(lambda x: x + 1, n=1)
+    kernel = executor.Kernel("probe", lambda x: (seen(x),), (value_of(torch.ones(5)).aval,), out=(value_of(torch.ones(5)).aval,))
+    for _ in range(4):
+        (v,) = executor.record(kernel, (value_of(torch.ones(5)),))
+        np.testing.assert_array_equal(executor.concrete(v), np.full(5, 2.0))
+        if executor.stats.hot:
+            break
+
+
+def test_long_traces_are_cut(monkeypatch):
+    monkeypatch.setattr(executor, "MAX_TRACE", 20)
+    x = torch.zeros(4)
+    for _ in range(100):
+        x = x + 1
+        assert T.at.depth <= 25
+    assert x.tolist() == [100.0] * 4
+
+
+def test_the_trie_is_bounded(monkeypatch):
+    monkeypatch.setattr(executor, "MAX_STEPS", 300)
+    for n in range(1, 60):
+        x = torch.ones(n, device="cpu")
+        assert (x * 2 + n).sum().item() == n * (2 + n)
+        assert executor._nodes_in_trie <= 330
+
+
+def test_dead_inputs_are_donated_and_held_ones_are_not():
+    held = torch.ones(300, 300)
+    executor.flush()
+    for _ in range(4):
+        held = (held * 0.5 + 0.5) * 1.0
+        executor.flush()
+    kept = held
+    for _ in range(3):
+        fresh = (kept * 2.0 - 1.0) * 1.0
+        executor.flush()
+        assert kept.mean().item() == 1.0
+        assert fresh.mean().item() == 1.0
+
+
+def test_errors_come_where_the_call_is_written():
+    a, b = torch.ones(2, 3), torch.ones(4, 5)
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
+        a @ b
+    with pytest.raises(RuntimeError, match=r"The size of tensor a \(3\) must match the size of tensor b \(5\)"):
+        a + b
+    assert (a + 1).sum().item() == 12
+
+
+@pytest.mark.parametrize("mode", ["eager", "deferred"])
+def test_an_interrupted_step_happens_or_does_not(mode, monkeypatch):
+    """A signal at any point of a step leaves all parameters updated, or none."""
+    with torch.execution(mode):
+        net, _, step = training_step()
+        for _ in range(3):
+            step()
+
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        previous = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            for wait in np.linspace(1e-5, 4e-3, 40):
+                before = [p.detach().clone().tolist() for p in net.parameters()]
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, wait)
+                    step()
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except KeyboardInterrupt:
+                    pass
+                after = [p.detach().clone().tolist() for p in net.parameters()]
+                assert len({a == b for a, b in zip(after, before, strict=True)}) == 1
+                assert all(np.isfinite(np.asarray(a)).all() for a in after)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
+
+
+def test_an_interrupted_run_is_taken_up_again(monkeypatch):
+    x = torch.ones(3) * 3
+    real = executor._ColdProgram.call
+    calls = []
+
+    def interrupted(self, *args):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    monkeypatch.setattr(executor._ColdProgram, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        x.tolist()
+    assert x.tolist() == [3.0] * 3
+
+
+def test_tensors_are_pytrees_and_arrays():
+    t = torch.arange(6.0).reshape(2, 3)
+    doubled = jax.jit(lambda x: x * 2 + 1)(t)
+    assert isinstance(doubled, torch.Tensor)
+    np.testing.assert_array_equal(doubled.numpy(), np.arange(6.0).reshape(2, 3) * 2 + 1)
+    np.testing.assert_allclose(jnp.sin(t), np.sin(np.arange(6.0).reshape(2, 3)), rtol=1e-6)
+    rows = jax.vmap(lambda row: (row * row).sum())(t)
+    assert rows.tolist() == [5.0, 50.0]
+    chex.assert_trees_all_equal(jax.tree.map(lambda x: x, {"a": t})["a"].numpy(), t.numpy())
+    gradient = jax.grad(lambda x: (x**3).sum().__jax_array__())(t)
+    np.testing.assert_allclose(gradient.numpy(), 3 * np.arange(6.0).reshape(2, 3) ** 2)
+
+
+def test_values_of_a_trace_do_not_leak_into_jax_traces():
+    pending = torch.ones(3) * 4
+    assert jax.jit(lambda x: x * pending)(torch.full((3,), 2.0)).tolist() == [8.0] * 3
+
+
+def test_the_mode_is_a_choice():
+    with torch.execution("eager"):
+        assert value_of(torch.ones(2) + 1).array is not None
+    assert value_of(torch.ones(2) + 1).array is None
+    with pytest.raises(ValueError, match="execution mode"):
+        executor.set_execution("lazy")
+
+
+def test_fused_writes_reach_views_and_keep_leaves():
+    p = torch.nn.Parameter(torch.ones(4))
+    row = p.detach()[1:3]
+    p.grad = torch.full((4,), 2.0)
+    fused.run_inplace(
+        "optim.sgd", [p], [p], [p.grad], [], lr=0.5, momentum=0.0, dampening=0.0, weight_decay=0.0, decay=False,
+        nesterov=False, maximize=False, first=(),
+    )  # fmt: skip
+    assert p.tolist() == [0.0] * 4
+    assert row.tolist() == [0.0, 0.0]
+    assert p.requires_grad
+    assert p.is_leaf
