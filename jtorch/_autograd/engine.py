@@ -44,10 +44,10 @@ def add(x: Value, y: Value) -> Value:
 class _Jump:
     """Where a remembered backward leads, and what it makes."""
 
-    __slots__ = ("end", "freed", "leaves", "pad")
+    __slots__ = ("end", "freed", "leaves")
 
-    def __init__(self, end, pad, leaves, freed):
-        self.end, self.pad, self.leaves, self.freed = end, pad, leaves, freed
+    def __init__(self, end, leaves, freed):
+        self.end, self.leaves, self.freed = end, leaves, freed
 
 
 def backward(root: Value, ct: Value | None, retain: bool) -> None:
@@ -59,14 +59,16 @@ def backward(root: Value, ct: Value | None, retain: bool) -> None:
             key = (root.slot, ct.slot if ct.slot >= 0 else executor.enter(ct), retain)
         jump = T.at.jumps.get(key)
         if jump is not None and not (graph.leaves_hooked and _hooked(jump)):
-            T.at = jump.end
-            T.made.extend(jump.pad)
             if not retain:
                 T.freed.append(jump.freed)
+            grads = []
             for leaf, slot, aval in jump.leaves:
                 grad = Value(aval, slot)
                 T.made[slot] = executor.ref(grad)
-                graph.accumulate(T.nodes_in[leaf][0], grad)
+                grads.append((T.nodes_in[leaf][0], grad))
+            T.at = jump.end
+            for node, grad in grads:
+                graph.accumulate(node, grad)
             return
         executor.room()
         if root.node is LAZY:
@@ -86,7 +88,7 @@ def _hooked(jump: _Jump) -> bool:
 def _walk_and_remember(root: Value, ct: Value | None, retain: bool, key) -> None:
     at, epoch = T.at, T.epoch
     node = node_of(root)
-    before = len(T.made), len(T.arrays), len(T.floats), len(T.ints)
+    before = at.end, len(T.arrays), len(T.numbers)
     steps = {n: s for s, n in T.nodes.items()}
     arrived: list[tuple[AccumulateGrad, Value]] = []
     ran: list = []
@@ -105,7 +107,7 @@ def _walk_and_remember(root: Value, ct: Value | None, retain: bool, key) -> None
     same = (
         T.epoch is epoch
         and not T.observed
-        and (len(T.arrays), len(T.floats), len(T.ints)) == before[1:]
+        and (len(T.arrays), len(T.numbers)) == before[1:]
         and all(n in steps if type(n) is not AccumulateGrad else not _has_hooks(n) for n in ran)
         and all(id(leaf) in leaf_slots and v.slot >= before[0] and v.array is None for leaf, v in arrived)
         and len({v.slot for _, v in arrived}) == len(arrived)
@@ -118,7 +120,7 @@ def _walk_and_remember(root: Value, ct: Value | None, retain: bool, key) -> None
                 for slot in range(s.slot, s.end):
                     freed[slot] = s
         leaves = [(leaf_slots[id(leaf)], v.slot, v.aval) for leaf, v in arrived]
-        at.jumps[key] = _Jump(T.at, [None] * (len(T.made) - before[0]), leaves, freed)
+        at.jumps[key] = _Jump(T.at, leaves, freed)
     for leaf, value in arrived:
         graph.accumulate(leaf, value)
 

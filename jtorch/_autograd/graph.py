@@ -316,7 +316,7 @@ def _make(step: Step, producers) -> Node:
     needs = tuple([e is not None for e in edges])
     reads = kernel.reads(needs)
     saved = [pack(_value_at(i, producers)) if r else None for i, r in zip(step.ins, reads, strict=True)]
-    numbers = [Number((T.floats if k == "f" else T.ints)[i], k, i, T.epoch) for k, i in step.numbers]
+    numbers = [Number(T.numbers[i], k, i, T.epoch) for k, i in step.numbers]
     node = Node(kernel, edges, needs, saved, numbers)
     if kernel.saves_output:
         node.modified = T.dirty.get(step.slot)
@@ -325,14 +325,14 @@ def _make(step: Step, producers) -> Node:
 
 def _value_at(slot: int, producers) -> Value:
     """The value in a slot, brought back to life if nobody held it."""
-    r = T.made[slot]
+    r = T.made.get(slot)
     v = r() if r is not None else None
     if v is None:
         p = producers[slot]
         a, node = p.outs[slot - p.slot]
         v = Value(a, slot)
         if p.kind == "in":
-            v.array = T.arrays[_input_number(slot, producers)]
+            v.array = T.arrays[slot]
         held = T.nodes_in.get(slot)
         if held is not None:
             v.node, v.nr = held
@@ -344,9 +344,6 @@ def _value_at(slot: int, producers) -> Value:
         T.made[slot] = weakref.ref(v)
     return v
 
-
-def _input_number(slot: int, producers) -> int:
-    return sum(1 for i, p in producers.items() if i < slot and p.kind == "in")
 
 
 def make_node(kernel: Kernel, values, numbers, results: list[Value]) -> None:

@@ -61,7 +61,7 @@ def _gradient(grad: Array, param: Array, weight_decay: Any, decay: bool, maximiz
     return grad + _times(_wide(weight_decay), param) if decay else grad
 
 
-@op(key="optim.sgd", function=False, out=False, differentiable=False)
+@op(wide=True, key="optim.sgd", function=False, out=False, differentiable=False)
 def sgd(
     params: Arrays,
     grads: Arrays,
@@ -90,7 +90,7 @@ def sgd(
     return (*new_params, *new_buffers)
 
 
-@op(key="optim.adam", function=False, out=False, differentiable=False)
+@op(wide=True, key="optim.adam", function=False, out=False, differentiable=False)
 def adam(
     params: Arrays,
     grads: Arrays,
@@ -130,7 +130,7 @@ def adam(
     return (*new[0], *new[1], *new[2], *new[3], *_next(steps))
 
 
-@op(key="optim.rmsprop", function=False, out=False, differentiable=False)
+@op(wide=True, key="optim.rmsprop", function=False, out=False, differentiable=False)
 def rmsprop(
     params: Arrays,
     grads: Arrays,
@@ -168,7 +168,7 @@ def rmsprop(
     return (*new[0], *new[1], *new[2], *new[3], *_next(steps))
 
 
-@op(key="optim.adagrad", function=False, out=False, differentiable=False)
+@op(wide=True, key="optim.adagrad", function=False, out=False, differentiable=False)
 def adagrad(
     params: Arrays,
     grads: Arrays,
@@ -194,7 +194,7 @@ def adagrad(
     return (*new_params, *new_sums, *_next(steps))
 
 
-@op(key="optim.adadelta", function=False, out=False, differentiable=False)
+@op(wide=True, key="optim.adadelta", function=False, out=False, differentiable=False)
 def adadelta(
     params: Arrays,
     grads: Arrays,
@@ -225,7 +225,7 @@ def adadelta(
     return (*new[0], *new[1], *new[2], *_next(steps))
 
 
-@op(key="optim.adamax", function=False, out=False, differentiable=False)
+@op(wide=True, key="optim.adamax", function=False, out=False, differentiable=False)
 def adamax(
     params: Arrays,
     grads: Arrays,
@@ -256,7 +256,7 @@ def adamax(
     return (*new[0], *new[1], *new[2], *_next(steps))
 
 
-@op(key="optim.nadam", function=False, out=False, differentiable=False)
+@op(wide=True, key="optim.nadam", function=False, out=False, differentiable=False)
 def nadam(
     params: Arrays,
     grads: Arrays,
@@ -299,7 +299,7 @@ def nadam(
     return (*new[0], *new[1], *new[2], *products, *_next(steps))
 
 
-@op(key="optim.radam", function=False, out=False, differentiable=False)
+@op(wide=True, key="optim.radam", function=False, out=False, differentiable=False)
 def radam(
     params: Arrays,
     grads: Arrays,
@@ -340,7 +340,7 @@ def radam(
     return (*new[0], *new[1], *new[2], *_next(steps))
 
 
-@op(key="optim.asgd", function=False, out=False, differentiable=False)
+@op(wide=True, key="optim.asgd", function=False, out=False, differentiable=False)
 def asgd(
     params: Arrays,
     grads: Arrays,
@@ -375,7 +375,7 @@ def asgd(
     return (*new_params, *new_averages, *etas_out, *mus_out, *_next(steps))
 
 
-@op(key="optim.rprop", function=False, out=False, differentiable=False)
+@op(wide=True, key="optim.rprop", function=False, out=False, differentiable=False)
 def rprop(
     params: Arrays,
     grads: Arrays,
@@ -407,7 +407,7 @@ def rprop(
     return (*new[0], *new[1], *new[2], *_next(steps))
 
 
-@op(key="optim.lbfgs_direction", function=False, out=False, differentiable=False)
+@op(wide=True, key="optim.lbfgs_direction", function=False, out=False, differentiable=False)
 def lbfgs_direction(grad: Array, changes: Arrays, moves: Arrays, inverses: Arrays, diagonal: Array) -> Array:
     """The inverse Hessian's estimate times -grad, by the two loops over the history, oldest pair first.
 

@@ -55,7 +55,7 @@ class Op:
 
     __slots__ = (
         "cache", "check", "differentiable", "fn", "function", "grad_name", "id", "inplace", "key", "method", "name", "namespaces",
-        "out", "params", "promote", "promote_args", "returns", "saves", "varargs",
+        "out", "params", "promote", "promote_args", "returns", "saves", "varargs", "wide",
     )  # fmt: skip
 
     def __init__(self, fn: Callable[..., Any], key: str, **facts: Any):
@@ -87,6 +87,7 @@ def op(
     differentiable: bool = True,
     saves: str | None = None,
     varargs: str | None = None,
+    wide: bool = False,
     check: Callable[[dict[str, Any]], None] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declares the decorated pure function as an operation, and gives the function back unchanged.
@@ -104,6 +105,7 @@ def op(
     differentiable: False for results that never require grad (comparisons, indices).
     saves: "output" where torch keeps the result for the backward (exp, tanh, softmax ...): an in-place write on the
         result is then the error. By default what the vjp really reads is what is kept.
+    wide: run-time numbers arrive in float64, whatever the tensors' dtype: for factors that are worked out first.
     varargs: name of the static tuple parameter that also takes plain positionals: `x.permute(2, 0, 1)`.
     check: for promoting operations, refuses arguments by what they were before promotion: gets by parameter name the
         dtype of each tensor and number, raises or does nothing.
@@ -118,7 +120,8 @@ def op(
         OPS[unique] = Op(
             fn, unique, name=public, promote=promote, promote_args=promote_args, function=function, method=method,
             inplace=inplace, out=out, namespaces=namespaces, returns=returns,
-            grad_name=grad_name or camel + "Backward0", differentiable=differentiable, saves=saves, varargs=varargs, check=check,
+            grad_name=grad_name or camel + "Backward0", differentiable=differentiable, saves=saves, varargs=varargs, wide=wide,
+            check=check,
         )  # fmt: skip
         return fn
 

@@ -99,7 +99,7 @@ def _build(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
             join and p.kind == OPERAND and entry[0] in "fis" for join, p, entry in zip(joins, op.params, layout, strict=True)
         ):
             compute = np.dtype(np.float32)  # a Python number takes part at full precision, the result is rounded once
-    real = _number_dtype(inputs, target)
+    real = np.dtype(np.float64) if op.wide else _number_dtype(inputs, target)
     back = target.np if compute is not None and compute != target.np else None
 
     def fn(*flat):

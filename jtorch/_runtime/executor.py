@@ -50,6 +50,7 @@ class _Lazy:
 
 
 LAZY = _Lazy()
+NUMBERS = 32  # more run-time numbers than any one operation takes
 
 
 class Value:
@@ -107,8 +108,8 @@ class Trace:
     """What is being recorded. One at a time; `lock` is held while it runs."""
 
     __slots__ = (
-        "arrays", "at", "device", "dirty", "done", "eager", "epoch", "floats", "freed", "grad", "ints", "live", "made", "nodes",
-        "nodes_in", "observed", "owner", "roots",
+        "arrays", "at", "device", "dirty", "done", "eager", "epoch", "freed", "grad", "made", "nodes", "nodes_in", "numbers",
+        "observed", "owner", "pending", "roots",
     )  # fmt: skip
 
     def __init__(self):
@@ -120,26 +121,29 @@ class Trace:
         self.reset()
 
     def new_trie(self):
+        # A step without children sends every operation to `record`: in the eager mode, and while a run is on.
         self.roots = {True: Step(None, "root"), False: Step(None, "root"), None: Step(None, "eager")}
 
     def reset(self):
         self.at = self.roots[None if self.eager else self.grad]
-        self.made: list = []  # weak references to the values, by slot
-        self.arrays: list = []  # inputs' arrays in the order they entered
-        self.floats: list[float] = []
-        self.ints: list[int] = []
+        # All by slot, so that a signal between two statements leaves an entry too many at worst, never a shift.
+        self.made: dict = {}  # slot -> weak reference to the value
+        self.arrays: dict = {}  # slot of an input -> its array
+        self.numbers: dict = {}  # NUMBERS * slot of a step + place -> run-time number
         self.nodes_in: dict = {}  # slot -> (node, output number) where the value holds its node itself
         self.nodes: dict = {}  # step -> node, where one was made
         self.freed: list = []  # {slot: step} whose graph a backward has freed
         self.dirty: dict = {}  # slot -> what is known of the in-place write that came after
         self.device = None  # where the trace runs, once something says so
         self.observed = False  # somebody looks at the graph of this trace
-        self.live = None
+        self.pending = None  # (end, live) of a run that has begun
         self.epoch = object()
         self.done.clear()
 
 
 T = Trace()
+BUSY = Step(None, "busy")  # where the trace is while it runs
+ALONE = 2  # references to an array that only the trace holds: its own, and the counting call's
 _lock = threading.RLock()
 # (values) -> bool: makes the graph nodes of LAZY values, says whether they keep others; set by the autograd layer.
 materialise: Callable = None  # type: ignore[assignment]
@@ -169,7 +173,7 @@ def enter(v: Value) -> int:
     if v.slot >= 0:
         return v.slot
     array = v.array
-    if T.eager or type(array) is not ArrayImpl or threading.get_ident() != T.owner:
+    if T.eager or type(array) is not ArrayImpl or threading.get_ident() != T.owner or T.at is BUSY:
         return -2
     if v.aval.device is not T.device:
         if T.device is not None:
@@ -181,13 +185,14 @@ def enter(v: Value) -> int:
     step = at.children.get(key)
     if step is None:
         step = grow(key, Step(at, "in", outs=((v.aval, node and _KINDS[node.kind]),)))
-    T.at = step
-    T.made.append(ref(v))
-    T.arrays.append(array)
+    slot = step.slot
+    T.made[slot] = ref(v)
+    T.arrays[slot] = array
     if node is not None:
-        T.nodes_in[step.slot] = node, v.nr
-    v.slot = step.slot
-    return step.slot
+        T.nodes_in[slot] = node, v.nr
+    T.at = step
+    v.slot = slot
+    return slot
 
 
 class _Outside:
@@ -214,6 +219,7 @@ def mark(*key) -> None:
     """A step that computes nothing but sets this path apart from others."""
     if T.at is T.roots[None]:
         return
+    room()
     step = T.at.children.get(key)
     if step is None:
         step = grow(key, Step(T.at, "mark"))
@@ -223,6 +229,8 @@ def mark(*key) -> None:
 def room() -> None:
     """Makes room for new steps: cuts a trace that is too long, throws away a trie that is too big."""
     global _nodes_in_trie
+    if T.at is BUSY:
+        flush()
     if T.at.depth >= MAX_TRACE:
         flush()
     if _nodes_in_trie > MAX_STEPS:
@@ -241,16 +249,14 @@ class Number:
         self.value, self.kind, self.index, self.epoch = value, kind, index, epoch
 
 
-def _number_ref(n) -> tuple[str, int]:
+def _number_ref(n, index: int) -> tuple[str, int]:
+    """Kind and place of a number in the trace: where it is already, or `index`."""
     if type(n) is Number:
         if n.epoch is T.epoch:
             return n.kind, n.index
         n = n.value
-    if isinstance(n, float):
-        T.floats.append(n)
-        return "f", len(T.floats) - 1
-    T.ints.append(n)
-    return "i", len(T.ints) - 1
+    T.numbers[index] = n
+    return ("f", index) if isinstance(n, float) else ("i", index)
 
 
 def requires(kernel: Kernel, values) -> bool:
@@ -271,7 +277,8 @@ def record(kernel: Kernel, values, numbers=(), key=None, out: tuple[Aval, ...] |
     slots = tuple([v.slot if v.slot >= 0 else enter(v) for v in values])
     if -2 in slots or T.eager or (not slots and not _joins(kernel)):
         return run_now(kernel, values, numbers, out)
-    refs = tuple([_number_ref(n) for n in numbers])
+    first = T.at.end * NUMBERS
+    refs = tuple([_number_ref(n, first + i) for i, n in enumerate(numbers)])
     own = (kernel, slots, refs) if out is None else (kernel, slots, refs, out)
     at = T.at
     step = at.children.get(own)
@@ -283,12 +290,12 @@ def record(kernel: Kernel, values, numbers=(), key=None, out: tuple[Aval, ...] |
         step = grow(own, Step(at, "op", kernel, slots, refs, outs))
     if key is not None:
         at.children[key(slots)] = step
-    T.at = step
     made = []
     for slot, (a, node) in enumerate(step.outs, step.slot):
         v = Value(a, slot, node)
-        T.made.append(ref(v))
+        T.made[slot] = ref(v)
         made.append(v)
+    T.at = step
     return made
 
 
@@ -357,43 +364,47 @@ def path(end: Step) -> list[Step]:
 def flush() -> None:
     """Runs what is pending.
 
-    Nothing is lost if this is interrupted: results are stored by one C call, and handing them to the values can be
-    begun again, so an interrupted flush is resumed by the next.
+    Nothing is lost if this is interrupted: from the moment a run begins nothing is recorded (`T.at` is BUSY), its results
+    are stored by one C call, and handing them to the values can be begun again; the next flush goes on where this one
+    was cut off.
     """
     with _lock:
-        if T.at.parent is None:
-            return
-        if T.live is None:
-            T.live = _live()
-        if T.live and not T.done:
-            stats.syncs += 1
-            slots = tuple([slot for slot, _ in T.live])
-            free = 0
-            for k, count in enumerate(map(sys.getrefcount, T.arrays)):
-                if count == 2:  # the trace's own list, and the call that counts
-                    free |= 1 << k
-            program = T.at.programs.get((slots, free))
-            if program is None:
-                program = _visit(T.at, slots, free)
+        if T.at is not BUSY:
+            if T.at.parent is None:
+                return
+            T.pending = T.at, _live()
+            T.at = BUSY
+        end, live = T.pending
+        if live and not T.done:
             try:
-                args = program.prepare(T.arrays, T.floats, T.ints)
-                # From here on donated inputs are gone: the call and the storing of its results are one step in C,
-                # which no signal handler can come between.
-                if T.arrays or T.device is devices.CPU and _only_cpu():
-                    T.done.extend(starmap(program.call, (args,)))
-                else:
-                    with jax.default_device(devices.to_jax(T.device)):
-                        T.done.extend(starmap(program.call, (args,)))
+                _execute(end, live)
             except Exception:
                 _forget_slots()
                 T.reset()
                 raise
-            program.ran()
-        if T.live:
-            for (_, v), array in zip(T.live, T.done[0], strict=True):
+        if live:
+            for (_, v), array in zip(live, T.done[0], strict=True):
                 v.array = array
         _forget_slots()
         T.reset()
+
+
+def _execute(end: Step, live) -> None:
+    stats.syncs += 1
+    slots = tuple([slot for slot, _ in live])
+    plan = end.programs.get(slots)
+    if plan is None:
+        plan = end.programs[slots] = Plan(end, slots)
+    program = plan.program(T.arrays)
+    args = program.prepare(T.arrays, T.numbers)
+    # From here on donated inputs are gone: the call and the storing of its results are one step in C, which no signal
+    # handler can come between.
+    if T.arrays or _only_cpu():
+        T.done.extend(starmap(program.call, (args,)))
+    else:
+        with jax.default_device(devices.to_jax(T.device)):
+            T.done.extend(starmap(program.call, (args,)))
+    program.ran()
 
 
 @functools.cache
@@ -411,44 +422,72 @@ def _live() -> list[tuple[int, Value]]:
 
 def _held():
     live, lazy = [], []
-    for slot, r in enumerate(T.made):
-        if r is not None:
-            v = r()
-            if v is not None and v.array is None:
-                live.append((slot, v))
-                if v.node is LAZY:
-                    lazy.append(v)
+    end = T.at.end
+    for slot, r in T.made.items():
+        v = r()
+        if v is not None and v.array is None and slot < end:
+            live.append((slot, v))
+            if v.node is LAZY:
+                lazy.append(v)
     return live, lazy
 
 
 def _forget_slots():
-    for r in T.made:
-        if r is not None:
-            v = r()
-            if v is not None:
-                v.slot = -1
+    for r in T.made.values():
+        v = r()
+        if v is not None:
+            v.slot = -1
 
 
-class _Cold:
-    """A trace's visits so far."""
+class Plan:
+    """How to run the trace that ends at a step, for the values that are held: cold at first, then as one program."""
 
-    __slots__ = ("visits",)
+    __slots__ = ("cold", "donating", "end", "plain", "slots", "visits")
 
-    def __init__(self):
+    def __init__(self, end: Step, slots: tuple[int, ...]):
+        self.end, self.slots = end, slots
         self.visits = 0
+        self.cold: _ColdProgram | None = None
+        self.plain: _HotProgram | None = None
+        self.donating: _HotProgram | None = None
 
+    def program(self, arrays: dict):
+        """The program for this visit. One that takes inputs' memory is used only when nobody else holds them."""
+        self.visits += 1
+        if self.donating is not None:
+            if all(sys.getrefcount(arrays[slot]) == ALONE for slot in self.donating.donated):
+                return self.donating
+        if self.plain is not None:
+            return self.plain
+        if self.cold is None or (self.visits >= HOT and len(self.cold.steps) < 2):
+            self.cold = _ColdProgram([s for s in path(self.end) if s.kernel is not None], self.slots)
+            return self.cold
+        if self.visits < HOT:
+            return self.cold
+        if self.donating is None:
+            donated = self._donations(arrays)
+            if donated:
+                self.donating = _HotProgram(self.end, self.slots, donated, self.visits)
+                return self.donating
+        self.plain = _HotProgram(self.end, self.slots, [], self.visits)
+        return self.plain
 
-def _visit(end: Step, slots: tuple[int, ...], free: int):
-    """How to run the trace that ends at `end`: kernel by kernel at first, then as one program."""
-    cold = end.programs.get(slots)
-    if cold is None:
-        cold = end.programs[slots] = _Cold()
-    cold.visits += 1
-    steps = path(end)
-    if cold.visits < HOT or sum(s.kernel is not None for s in steps) < 2:
-        return _ColdProgram(steps, slots)
-    program = end.programs[slots, free] = _HotProgram(steps, slots, free, cold.visits)
-    return program
+    def _donations(self, arrays: dict) -> list[int]:
+        """Inputs that nobody else holds, as far as results can use their memory."""
+        wanted: dict = {}
+        outs = {slot: a for s in path(self.end) for slot, (a, _) in enumerate(s.outs, s.slot)}
+        for i in self.slots:
+            kind = outs[i].shape, outs[i].dtype
+            wanted[kind] = wanted.get(kind, 0) + 1
+        donated = []
+        for slot in arrays:
+            a = outs.get(slot)
+            if a is None or a.numel * a.dtype.itemsize < DONATE_BYTES or not wanted.get((a.shape, a.dtype)):
+                continue
+            if sys.getrefcount(arrays[slot]) == ALONE:
+                wanted[a.shape, a.dtype] -= 1
+                donated.append(slot)
+        return donated
 
 
 class _ColdProgram:
@@ -465,79 +504,62 @@ class _ColdProgram:
         for i in slots:
             self.last[i] = len(steps)
 
-    def prepare(self, arrays, floats, ints):
-        return arrays, floats, ints
+    def prepare(self, arrays, numbers):
+        return dict(arrays), numbers
 
     def ran(self):
         stats.cold += 1
 
-    def call(self, arrays, floats, ints):
-        env: dict = {}
-        entered = iter(arrays)
+    def call(self, env, numbers):
         last = self.last
         for place, s in enumerate(self.steps):
-            if s.kind == "in":
-                env[s.slot] = next(entered)
-            elif s.kernel is not None:
-                args = [env[i] for i in s.ins]
-                numbers = [np.float64(floats[i]) if k == "f" else np.int64(ints[i]) for k, i in s.numbers]
-                for slot, r in enumerate(s.kernel.run(*args, *numbers), s.slot):
-                    env[slot] = r
-                for i in s.ins:
-                    if last[i] == place:
-                        env.pop(i, None)
+            args = [env[i] for i in s.ins]
+            args += [np.float64(numbers[i]) if k == "f" else np.int64(numbers[i]) for k, i in s.numbers]
+            for slot, r in enumerate(s.kernel.run(*args), s.slot):
+                env[slot] = r
+            for i in s.ins:
+                if last[i] == place:
+                    env.pop(i, None)
         return [env[i] for i in self.slots]
 
 
 class _HotProgram:
-    """A trace as one compiled program. Inputs that nobody else holds give their memory to results of the same type."""
+    """A trace as one compiled program. The inputs in the slots `donated` give their memory to results."""
 
-    __slots__ = ("began", "call", "donated", "kept", "name", "visits")
+    __slots__ = ("began", "call", "donated", "floats", "ints", "kept", "name", "visits")
 
-    def __init__(self, steps: list[Step], slots: tuple[int, ...], free: int, visits: int):
+    def __init__(self, end: Step, slots: tuple[int, ...], donated: list[int], visits: int):
         self.visits = visits
         self.began: float | None = 0.0
-        steps = [s for s in steps if s.kind != "mark"]
-        inputs = [s for s in steps if s.kind == "in"]
-        kernels = [s.kernel.name for s in steps if s.kernel is not None]
-        self.name = f"{len(kernels)} operations ({kernels[0]} ... {kernels[-1]})"
-        by_slot = {slot: a for s in steps for slot, (a, _) in enumerate(s.outs, s.slot)}
-        wanted: dict = {}
-        for i in slots:
-            kind = by_slot[i].shape, by_slot[i].dtype
-            wanted[kind] = wanted.get(kind, 0) + 1
-        self.donated = []
-        for k, s in enumerate(inputs):
-            kind = s.aval.shape, s.aval.dtype
-            if free >> k & 1 and wanted.get(kind, 0) and s.aval.numel * s.aval.dtype.itemsize >= DONATE_BYTES:
-                wanted[kind] -= 1
-                self.donated.append(k)
-        given = set(self.donated)
-        self.kept = [k for k in range(len(inputs)) if k not in given]
-        order = self.donated + self.kept
+        steps = path(end)
+        ops = [s for s in steps if s.kernel is not None]
+        self.name = f"{len(ops)} operations ({ops[0].kernel.name} ... {ops[-1].kernel.name})"
+        self.donated = donated
+        self.kept = [s.slot for s in steps if s.kind == "in" and s.slot not in set(donated)]
+        self.floats = sorted({i for s in ops for k, i in s.numbers if k == "f"})
+        self.ints = sorted({i for s in ops for k, i in s.numbers if k == "i"})
+        given, kept = self.donated, self.kept
+        place = {("f", i): n for n, i in enumerate(self.floats)} | {("i", i): n for n, i in enumerate(self.ints)}
 
         def trace(given_arrays, kept_arrays, floats, ints):
-            env: dict = {}
-            for k, a in zip(order, [*given_arrays, *kept_arrays], strict=True):
-                env[inputs[k].slot] = a
-            for s in steps:
-                if s.kernel is not None:
-                    args = [env[i] for i in s.ins]
-                    numbers = [floats[i] if k == "f" else ints[i] for k, i in s.numbers]
-                    for slot, r in enumerate(s.kernel.fn(*args, *numbers), s.slot):
-                        env[slot] = r
+            env = dict(zip(given, given_arrays, strict=True)) | dict(zip(kept, kept_arrays, strict=True))
+            for s in ops:
+                args = [env[i] for i in s.ins]
+                numbers = [(floats if n[0] == "f" else ints)[place[n]] for n in s.numbers]
+                for slot, r in enumerate(s.kernel.fn(*args, *numbers), s.slot):
+                    env[slot] = r
             return [env[i] for i in slots]
 
         self.call = jax.jit(trace, donate_argnums=(0,))
 
-    def prepare(self, arrays, floats, ints):
+    def prepare(self, arrays, numbers):
         if self.began is not None:
             self.began = time.perf_counter()
         return (
             [arrays[k] for k in self.donated],
             [arrays[k] for k in self.kept],
-            np.array(floats, np.float64),
-            np.array(ints, np.int64),
+            np.array([numbers[i] for i in self.floats], np.float64),
+            np.array([numbers[i] for i in self.ints], np.int64),
         )
 
     def ran(self):
@@ -559,7 +581,7 @@ def set_grad(enabled: bool) -> None:
     if enabled is not T.grad:
         T.grad = enabled
         if not T.eager:
-            if T.at.parent is None:
+            if T.at.parent is None and T.at is not BUSY:
                 T.at = T.roots[enabled]
             else:
                 mark("grad", enabled)

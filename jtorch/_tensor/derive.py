@@ -458,7 +458,7 @@ def _source(op: Op) -> str:
             for word, (test, then) in zip(itertools.chain(["if"], itertools.repeat("elif")), branches):
                 enter.append(f"{word} {test}: {then}")
             enter += ["else:", f"    s{i} = {name}._value.slot", f"    if s{i} < 0: s{i} = enter({name}._value)"]
-            after += [f"if s{i} == 'f': T.floats.append({name})", f"elif s{i} == 'i': T.ints.append({name})"]
+            after.append((f"s{i} == 'f' or s{i} == 'i'", name))
             keyed.append(f"s{i}")
         else:
             keyed.append(name)
@@ -485,17 +485,25 @@ def _source(op: Op) -> str:
         "    if step is None:",
         f"        {fallback}",
     ]
-    lines += ["    " + a for a in after]
-    lines += ["    T.at = step"]
+    # Entries by slot first, the step last: a signal in between leaves the trace as it was.
+    if len(after) == 1:
+        test, name = after[0]
+        lines.append(f"    if {test}: T.numbers[step.slot * {executor.NUMBERS}] = {name}")
+    elif after:
+        lines.append(f"    n = step.slot * {executor.NUMBERS}")
+        for test, name in after:
+            lines += [f"    if {test}:", f"        T.numbers[n] = {name}", "        n += 1"]
     if several:
         lines.append("    return several(step)")
     else:
         lines += [
             "    if len(step.outs) != 1: return several(step)",
-            "    v = Value(step.aval, step.slot, step.node)",
-            "    T.made.append(ref(v))",
+            "    slot = step.slot",
+            "    v = Value(step.aval, slot, step.node)",
+            "    T.made[slot] = ref(v)",
             "    t = new(Tensor)",
             "    t._value = v",
+            "    T.at = step",
             "    return t",
         ]
     return "\n".join(lines)
@@ -522,8 +530,9 @@ def generate(op: Op, operator: bool = False) -> Callable:
         made = []
         for slot, (a, node) in enumerate(step.outs, step.slot):
             v = Value(a, slot, node)
-            T.made.append(executor.ref(v))
+            T.made[slot] = executor.ref(v)
             made.append(_tensor(v))
+        T.at = step
         return made[0] if len(made) == 1 and op.returns is None else _several(op, made)
 
     scope: dict[str, Any] = {

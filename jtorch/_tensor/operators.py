@@ -71,14 +71,14 @@ def _pow_in_place(self, exponent):
     return self
 
 
-def _pow(self, exponent):
-    kind = type(exponent)
-    if (kind is int or kind is float) and exponent in _STATIC_EXPONENTS:
-        return pow_(self, exponent)
-    return _power(self, exponent)
+def _power(general):
+    def operator(self, exponent):
+        kind = type(exponent)
+        if (kind is int or kind is float) and exponent in _STATIC_EXPONENTS:
+            return pow_(self, exponent)
+        return general(self, exponent)
 
-
-_power = generate(OPS["pow"], operator=True)
+    return operator
 
 
 _BINARY = {
@@ -108,8 +108,9 @@ def attach() -> None:
     Tensor.__matmul__ = matmul
     Tensor.__rmatmul__ = _reflected(matmul)
     Tensor.__imatmul__ = lambda self, other: self.copy_(self @ other)
-    Tensor.__pow__ = _pow
-    Tensor.__rpow__ = _reflected(_power)
+    power = generate(OPS["pow"], operator=True)
+    Tensor.__pow__ = _power(power)
+    Tensor.__rpow__ = _reflected(power)
     Tensor.__ipow__ = _pow_in_place
     Tensor.pow = pow_
     Tensor.pow_ = _pow_in_place

@@ -42,9 +42,9 @@ def make(t: Tensor, name: str, statics, build) -> Tensor:
         slot = executor.enter(v)
     step = T.at.children.get((name, slot, statics))
     if step is not None:
-        T.at = step
         r = Value(step.aval, step.slot, step.node)
-        T.made.append(executor.ref(r))
+        T.made[step.slot] = executor.ref(r)
+        T.at = step
         return share(t, r, t._offset + step.extra)
     key = (name, v.aval, statics)
     found = _KERNELS.get(key)
