@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 LIBRARY = "jtorch"
+SMALL = 200  # elements: what lies around a view in its storage is carried over up to here
 
 
 class Absent(Exception):
@@ -265,10 +266,14 @@ def tensor(t: torch.Tensor) -> Any:
 
 
 def _strided(t: torch.Tensor, lib: Any) -> Any:
-    if t.is_contiguous():
-        return _dense(t, lib)
     if t.numel() == 0:
         return _dense(t.contiguous(), lib)
+    if t.is_contiguous():
+        held = t.untyped_storage().nbytes() // t.element_size()
+        if t.storage_offset() == 0 or held > SMALL:
+            return _dense(t, lib)
+        whole = _dense(torch.as_strided(t, (held,), (1,), 0), lib)
+        return whole.as_strided(tuple(t.shape), t.stride(), t.storage_offset())
     order = sorted(range(t.ndim), key=lambda d: -t.stride(d))
     permuted = t.permute(order)
     if permuted.is_contiguous():

@@ -27,7 +27,9 @@ from jtorch._tensor import functions as _functions
 from jtorch._tensor import methods as _methods
 from jtorch._tensor import operators as _operators
 from jtorch._tensor import random as _random
+from jtorch._tensor import reshaping as _reshaping
 from jtorch._tensor import views as _views
+from jtorch._tensor import windows as _windows
 from jtorch._tensor.creation import channels_last as channels_last
 from jtorch._tensor.creation import channels_last_3d as channels_last_3d
 from jtorch._tensor.creation import contiguous_format as contiguous_format
@@ -50,11 +52,13 @@ pi, e, tau, inf, nan, newaxis = _math.pi, _math.e, _math.tau, _math.inf, _math.n
 
 globals().update({_d.name: _d for _d in _dtypes.ALL} | _dtypes.ALIASES)
 globals().update(_derive.functions())
-for _room in (_views, _functions, _creation, _random):
+for _room in (_views, _reshaping, _functions, _creation, _windows, _random):
     globals().update(_room.FUNCTIONS)
 globals().update(_operators.divisions())
 pow = _operators.pow_
 clone = _methods.clone
+index_put, index_put_, zero_ = Tensor.index_put, Tensor.index_put_, Tensor.zero_
+resize_as_ = Tensor.resize_as_
 swap_tensors = _methods.swap_tensors
 default_generator = _random.default_generator
 

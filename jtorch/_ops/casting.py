@@ -8,6 +8,7 @@ from jax import lax
 
 from jtorch._ops._common import Array, DType, is_complex
 from jtorch._ops.registry import op
+from jtorch._runtime.dtypes import INTEGRAL
 
 
 @op(key="to.dtype", name="to", function=False, grad_name="ToCopyBackward0")
@@ -15,9 +16,14 @@ def to_dtype(input: Array, dtype: DType) -> Array:
     """`input` as another dtype. Complex to real keeps the real part; a float out of an integer's range is undefined."""
     if is_complex(input) and not dtype.is_complex:
         input = (input != 0) if dtype.name == "bool" else jnp.real(input)
-    if jnp.issubdtype(input.dtype, np.floating) and dtype.category == 1 and dtype.itemsize < 4:
-        # Through a wide integer, as the C conversion wraps: XLA would saturate.
-        return input.astype(np.int32 if dtype.is_signed else np.int64).astype(dtype.np)
+    if jnp.issubdtype(input.dtype, np.floating) and dtype.category == INTEGRAL and dtype.name != "uint64":
+        # As the C conversions of torch's processors: through a wider integer, whose lowest bits are kept, and what that
+        # can't hold is its least number. XLA would saturate.
+        wide = np.int32 if dtype.is_signed and dtype.itemsize <= 4 else np.int64
+        least = np.iinfo(wide).min
+        exact = input.astype(np.float32) if input.dtype.itemsize < 4 else input
+        held = (exact >= least) & (exact < -float(least))
+        return jnp.where(held, exact.astype(wide), least).astype(dtype.np)
     return input.astype(dtype.np)
 
 

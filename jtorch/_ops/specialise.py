@@ -45,18 +45,46 @@ def broadcast_shapes(shapes) -> tuple[int, ...]:
 
 
 def elementwise_strides(shape, inputs) -> tuple[int, ...] | None:
-    """The strides torch gives the result of a pointwise operation: the first full-sized operand's order of dims."""
+    """The strides torch gives the result of a pointwise operation, None for row-major.
+
+    Dims keep the order that they have in the operands' memory. The first operand that tells two dims apart decides:
+    where it is broadcast along one of them it has no say.
+    """
+    if all(a.strides is None and a.shape == shape for a in inputs):
+        return None
+    operands = []
     for a in inputs:
-        if a.shape == shape:
-            if a.strides is None or a.numel < 2:
-                return None
-            order = sorted(range(len(shape)), key=lambda d: (-a.strides[d], d))
-            strides, step = [0] * len(shape), 1
-            for d in reversed(order):
-                strides[d] = step
-                step *= max(shape[d], 1)
-            return tuple(strides)
-    return None
+        lead = len(shape) - a.ndim
+        own = a.stride()
+        operands.append(
+            [0] * lead + [0 if n == 1 and shape[lead + d] != 1 else own[d] for d, n in enumerate(a.shape)]
+        )
+
+    def compare(inner: int, outer: int) -> int:
+        for strides in operands:
+            one, other = strides[inner], strides[outer]
+            if one and other:
+                if one != other:
+                    return 1 if one > other else -1
+                if shape[inner] > shape[outer]:
+                    return 1
+        return 0
+
+    order = list(reversed(range(len(shape))))  # innermost first
+    for i in range(1, len(order)):
+        at = i
+        for before in reversed(range(i)):
+            verdict = compare(order[before], order[at])
+            if verdict > 0:
+                order[before], order[at] = order[at], order[before]
+                at = before
+            elif verdict < 0:
+                break
+    strides, step = [0] * len(shape), 1
+    for d in order:
+        strides[d] = step
+        step *= max(shape[d], 1)
+    return tuple(strides)
 
 
 def common_device(inputs: tuple[Aval, ...]):
@@ -93,7 +121,7 @@ def _build(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
             op.check(_given(op, layout, inputs))
         target, joined = _common(op, layout, inputs, joins)
         shape = broadcast_shapes([a.shape for a in joined])
-        strides = elementwise_strides(shape, joined)
+        strides = elementwise_strides(shape, _spread(inputs, shape, joined))
         compute = target.np
         if target in (dtypes.float16, dtypes.bfloat16) and any(
             join and p.kind == OPERAND and entry[0] in "fis" for join, p, entry in zip(joins, op.params, layout, strict=True)
@@ -158,6 +186,15 @@ def _number_dtype(inputs, target):
     if best is None:
         return np.dtype(np.float64)
     return best if best.itemsize >= 4 else np.dtype(np.float32)
+
+
+def _spread(inputs: tuple[Aval, ...], shape, joined):
+    """The inputs that are spread over the result: all of them (`where`'s condition too) if their shapes allow it."""
+    fits = all(
+        a.ndim <= len(shape) and all(n in (1, m) for n, m in zip(reversed(a.shape), reversed(shape), strict=False))
+        for a in inputs
+    )
+    return inputs if fits else joined
 
 
 def _given(op: Op, layout, inputs) -> dict[str, dtypes.dtype]:

@@ -15,6 +15,13 @@ class Size(tuple):
 
     __slots__ = ()
 
+    def __new__(cls, sizes=()):
+        made = tuple.__new__(cls, sizes)
+        for n in made:
+            if type(n) is not int:
+                return _checked(cls, made)
+        return made
+
     def __repr__(self) -> str:
         return f"torch.Size([{', '.join(map(repr, self))}])"
 
@@ -24,6 +31,9 @@ class Size(tuple):
 
     def __add__(self, other):
         return Size(tuple.__add__(self, tuple(other))) if isinstance(other, tuple) else NotImplemented
+
+    def __radd__(self, other):
+        return Size((*other, *self)) if isinstance(other, tuple) else NotImplemented
 
     def __mul__(self, other):
         return Size(tuple.__mul__(self, other))
@@ -36,6 +46,14 @@ class Size(tuple):
 
     def __reduce__(self):
         return Size, (tuple(self),)
+
+
+def _checked(cls, sizes: tuple) -> Size:
+    """A Size of what is no plain int: TypeError unless it counts as one."""
+    for at, n in enumerate(tuple(sizes)):
+        if not hasattr(n, "__index__"):
+            raise TypeError(f"torch.Size() takes an iterable of 'int' (item {at} is '{type(n).__name__}')")
+    return tuple.__new__(cls, tuple(n.__index__() for n in sizes))
 
 
 class Aval:

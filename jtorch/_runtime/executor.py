@@ -31,7 +31,7 @@ from jtorch._runtime import devices
 from jtorch._runtime.avals import Aval, of_array
 from jtorch._runtime.dtypes import FLOATING
 from jtorch._runtime.jax_internals import ArrayImpl
-from jtorch._runtime.kernel import Kernel
+from jtorch._runtime.kernel import Kernel, compiler_options
 
 ref = weakref.ref
 MAX_TRACE = 2000  # steps: a longer trace is cut
@@ -550,7 +550,8 @@ class _HotProgram:
                     env[slot] = r
             return [env[i] for i in slots]
 
-        self.call = jax.jit(trace, donate_argnums=(0,))
+        where = ops[0].kernel.out[0].device
+        self.call = jax.jit(trace, donate_argnums=(0,), compiler_options=compiler_options(where, False))
 
     def prepare(self, arrays, numbers):
         if self.began is not None:

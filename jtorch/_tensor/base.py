@@ -10,6 +10,7 @@ import numpy as np
 
 from jtorch._autograd import engine, graph
 from jtorch._autograd.graph import AccumulateGrad, RemovableHandle, node_of, observe
+from jtorch._ops._common import wrap_dim
 from jtorch._runtime import devices, dtypes, executor
 from jtorch._runtime.avals import Aval, Size
 from jtorch._runtime.dtypes import FLOATING
@@ -39,6 +40,7 @@ class Tensor:
     _view_name: Any = None
     _backward_hooks: Any = None
     _inference = False
+    _unseen = False  # whether writes leave the version as it is
     __array_priority__ = 1000
     __slots__ = ("__dict__", "__weakref__", "_value")
 
@@ -65,6 +67,8 @@ class Tensor:
         shape = self._shape_aval().shape
         if dim is None:
             return shape
+        if not hasattr(dim, "__index__"):
+            raise TypeError(f"size(): argument 'dim' must be int, not {type(dim).__name__}")
         n = len(shape)
         if not -n <= dim < n:
             if n == 0:
@@ -102,7 +106,7 @@ class Tensor:
     def stride(self, dim: int | None = None):
         """Elements to skip in memory for one step along each dim, or along one."""
         strides = self._shape_aval().stride()
-        return strides if dim is None else strides[dim]
+        return strides if dim is None else strides[wrap_dim(dim, len(strides))]
 
     def storage_offset(self) -> int:
         """Where in its memory the tensor begins, in elements."""
@@ -317,8 +321,10 @@ class Tensor:
 
     @property
     def data(self) -> Tensor:
-        """The same memory, outside the graph."""
-        return self.detach()
+        """The same memory, outside the graph. Autograd does not notice what is written through it."""
+        t = self.detach()
+        t._unseen = True
+        return t
 
     @data.setter
     def data(self, other: Tensor) -> None:
@@ -442,7 +448,7 @@ class Tensor:
 
     def _one(self, kind):
         if self.numel() != 1:
-            raise RuntimeError(f"a Tensor with {self.numel()} elements cannot be converted to Scalar")
+            raise ValueError("only one element tensors can be converted to Python scalars")
         return kind(self.item())
 
     def __bool__(self) -> bool:

@@ -68,15 +68,22 @@ def place(array, dtype: dtypes.dtype, device) -> Value:
 # ---- from data -------------------------------------------------------------------------------------------------------
 
 
+_NO_SUCH_ARRAY = (
+    "can't convert np.ndarray of type numpy.{}. The only supported types are: float64, float32, float16, complex64, "
+    "complex128, int64, int32, int16, int8, uint64, uint32, uint16, uint8, and bool."
+)
+
+
 def _host_array(data, dtype: dtypes.dtype | None) -> tuple[np.ndarray, dtypes.dtype]:
     """Python data as a NumPy array of the dtype torch would give it."""
     if isinstance(data, np.ndarray | np.generic):
         array = np.asarray(data)
         if array.dtype == object or array.dtype.kind in "US":
-            raise TypeError(
-                f"can't convert np.ndarray of type numpy.{array.dtype.type.__name__}. The only supported types are: "
-                "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint64, uint32, uint16, "
-                "uint8, and bool."
+            raise TypeError(_NO_SUCH_ARRAY.format(array.dtype.type.__name__))
+        if any(n < 0 for n in array.strides):
+            raise ValueError(
+                "At least one stride in the given numpy array is negative, and tensors with negative strides are not "
+                "currently supported. (You can probably work around this by making a copy of your array  with array.copy().) "
             )
         found = dtype or dtypes.from_numpy(array.dtype)
         return array.astype(found.np), found
@@ -87,68 +94,92 @@ def _host_array(data, dtype: dtypes.dtype | None) -> tuple[np.ndarray, dtypes.dt
     shape = _nested_shape(data)
     flat: list = []
     _flatten_into(data, shape, 0, flat)
-    flat = [x.item() if isinstance(x, Tensor | np.generic | jax.Array) else x for x in flat] if any(
-        type(x) not in (int, float, bool, complex) for x in flat
-    ) else flat
     found = dtype or _infer(flat)
-    return _number_array(flat, found).reshape(shape), found
+    return _number_array([_plain(x) for x in flat], found).reshape(shape), found
 
 
 def _number_array(data, dtype: dtypes.dtype) -> np.ndarray:
+    """A number or a flat list of numbers as an array of a dtype, refused where torch refuses."""
     if dtype.category == dtypes.INTEGRAL:
         values = data if isinstance(data, list) else [data]
         info = np.iinfo(dtype.np)
         for x in values:
-            if isinstance(x, float):
-                if math.isnan(x) or math.isinf(x):
-                    raise ValueError(f"cannot convert float {'NaN' if math.isnan(x) else 'infinity'} to integer")
-            elif isinstance(x, complex):
-                raise RuntimeError("value cannot be converted to type int64_t without overflow")
-            elif not info.min <= x <= info.max and not (dtype.is_signed is False and -info.max <= x < 0):
-                if dtype.itemsize == 8:
-                    raise RuntimeError("Overflow when unpacking long long")
-                raise RuntimeError(f"value cannot be converted to type {_c_name(dtype)} without overflow")
-        array = np.array([int(x) for x in values], dtype=object).astype(np.int64 if dtype.is_signed else np.uint64 if dtype.itemsize == 8 else np.int64)
-        array = array.astype(dtype.np)
+            if isinstance(x, complex):
+                raise TypeError("'complex' object cannot be interpreted as an integer")
+            if not math.isfinite(x) or not info.min <= x <= info.max and not (not dtype.is_signed and -info.max <= x < 0):
+                if math.isfinite(x) and not -(2**63) <= x < 2**63:
+                    raise ValueError("Overflow when unpacking long long")
+                raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
+        if dtype is dtypes.uint64:
+            array = np.array([int(x) % 2**64 for x in values], np.uint64)
+        else:
+            array = np.array([int(x) for x in values], np.int64).astype(dtype.np)
         return array if isinstance(data, list) else array.reshape(())
     if dtype.category == dtypes.FLOATING:
-        bad = next((x for x in (data if isinstance(data, list) else [data]) if isinstance(x, complex)), None)
-        if bad is not None:
-            raise RuntimeError(f"value cannot be converted to type {_c_name(dtype)} without overflow")
+        if any(isinstance(x, complex) for x in (data if isinstance(data, list) else [data])):
+            raise TypeError("must be real number, not complex")
         with np.errstate(over="ignore"):
             return np.array(data, np.float64).astype(dtype.np)
     return np.array(data, dtype.np)
 
 
-def _c_name(dtype: dtypes.dtype) -> str:
-    return {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int", "float32": "float", "float64": "double", "float16": "at::Half", "bfloat16": "at::BFloat16"}.get(dtype.name, dtype.name)
+_C_NAMES = {
+    "uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int", "int64": "int64_t", "uint16": "uint16_t",
+    "uint32": "uint32_t", "uint64": "uint64_t", "float32": "float", "float64": "double", "float16": "c10::Half",
+    "bfloat16": "c10::BFloat16",
+}  # fmt: skip
+
+
+def check_number(value, dtype: dtypes.dtype) -> None:
+    """RuntimeError where a number can't be stored as a dtype: out of range, or complex for a real one."""
+    if dtype.is_complex or dtype is dtypes.bool:
+        return
+    fits = True
+    if isinstance(value, complex):
+        fits, value = value.imag == 0, value.real
+    if dtype.is_floating_point:
+        if isinstance(value, int) and abs(value) > 2**64:
+            raise ValueError("Overflow when unpacking long long")
+        fits = fits and (not math.isfinite(value) or abs(value) <= dtypes.finfo(dtype).max)
+    else:
+        info = np.iinfo(dtype.np)
+        low = info.min if dtype.is_signed else -info.max
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            raise ValueError("Overflow when unpacking long long")
+        fits = fits and math.isfinite(value) and low <= value <= info.max
+    if not fits:
+        raise RuntimeError(f"value cannot be converted to type {_C_NAMES.get(dtype.name, dtype.name)} without overflow")
 
 
 def _infer(flat: list) -> dtypes.dtype:
-    kinds = {type(x) for x in flat}
-    if not kinds:
-        return dtypes.get_default_dtype()
-    if complex in kinds:
-        return dtypes.get_default_dtype().to_complex()
-    if float in kinds:
-        return dtypes.get_default_dtype()
-    if kinds == {bool}:
-        return dtypes.bool
-    return dtypes.int64
+    """The dtype that holds all of a list's numbers: tensors and NumPy numbers count with their own."""
+    found = None
+    for kind in {type(x) if type(x) in (int, float, bool, complex) else _own_dtype(x) for x in flat}:
+        own = kind if isinstance(kind, dtypes.dtype) else dtypes.of_number(kind())
+        found = own if found is None else dtypes.promote_types(found, own)
+    return dtypes.get_default_dtype() if found is None else found
+
+
+def _own_dtype(x):
+    if isinstance(x, Tensor):
+        return x.dtype
+    if isinstance(x, np.generic | jax.Array):
+        return dtypes.from_numpy(x.dtype)
+    return next(kind for kind in (bool, int, float, complex) if isinstance(x, kind))
 
 
 def _is_sequence(x) -> bool:
     if isinstance(x, list | tuple):
         return True
-    if isinstance(x, str | bytes):
-        return False
-    return hasattr(x, "__len__") and hasattr(x, "__getitem__") and not (isinstance(x, Tensor | np.ndarray) and x.ndim == 0)
+    if isinstance(x, str | bytes | dict | set | Tensor | jax.Array):
+        return False  # tensors in a list count as their one element
+    return hasattr(x, "__len__") and hasattr(x, "__getitem__") and not (isinstance(x, np.ndarray) and x.ndim == 0)
 
 
 def _nested_shape(data) -> tuple[int, ...]:
     shape = []
     while _is_sequence(data):
-        if isinstance(data, Tensor | np.ndarray | jax.Array):
+        if isinstance(data, np.ndarray):
             return (*shape, *data.shape)
         shape.append(len(data))
         if not len(data):
@@ -159,21 +190,27 @@ def _nested_shape(data) -> tuple[int, ...]:
 
 def _flatten_into(data, shape, depth: int, flat: list) -> None:
     if depth == len(shape):
-        if isinstance(data, list | tuple) or not isinstance(data, int | float | bool | complex | np.generic | Tensor | jax.Array):
-            if isinstance(data, list | tuple):
-                raise TypeError(f"must be real number, not {type(data).__name__}")
-            if isinstance(data, str):
-                raise ValueError("too many dimensions 'str'") if depth else TypeError("new(): invalid data type 'str'")
+        if isinstance(data, int | float | complex | np.generic):
+            flat.append(data)
+        elif isinstance(data, Tensor | jax.Array):
+            if math.prod(data.shape) != 1:
+                raise ValueError("only one element tensors can be converted to Python scalars")
+            flat.append(data)
+        elif isinstance(data, list | tuple):
+            if flat and isinstance(flat[0], int) and not isinstance(flat[0], bool):
+                raise TypeError(f"'{type(data).__name__}' object cannot be interpreted as an integer")
+            raise TypeError(f"must be real number, not {type(data).__name__}")
+        elif isinstance(data, str):
+            raise ValueError("too many dimensions 'str'") if depth else TypeError("new(): invalid data type 'str'")
+        else:
             raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
-        flat.append(data)
         return
     if not _is_sequence(data):
         raise TypeError("not a sequence")
-    if isinstance(data, Tensor | np.ndarray | jax.Array):
-        host = data._host() if isinstance(data, Tensor) else np.asarray(data)
-        if tuple(host.shape) != tuple(shape[depth:]):
-            raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {len(host)})")
-        flat.extend(host.reshape(-1).tolist())
+    if isinstance(data, np.ndarray):
+        if tuple(data.shape) != tuple(shape[depth:]):
+            raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {len(data)})")
+        flat.extend(data.reshape(-1))
         return
     if len(data) != shape[depth]:
         raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {len(data)})")
@@ -199,7 +236,7 @@ def tensor(data: Any, *, dtype: dtypes.dtype | None = None, device=None, require
         t = wrap(executor.of(data))
         t = t.to(device=devices.canonical(device), dtype=dtype or t.dtype)
         return wrap(detached(value_of(t)), requires_grad)
-    array, found = _host_array(data, dtype)
+    array, found = _host_array(data, as_dtype("tensor", dtype))
     return wrap(place(array, found, device), requires_grad)
 
 
@@ -224,7 +261,13 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A NumPy array's elements as a tensor. Differs from torch: a copy, so later writes to either stay apart."""
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
-    return wrap(place(ndarray, dtypes.from_numpy(ndarray.dtype), devices.CPU))
+    array, dtype = _host_array(ndarray, None)
+    t = wrap(place(array, dtype, devices.CPU))
+    strides = tuple(n // dtype.itemsize for n in ndarray.strides)
+    order = sorted(range(ndarray.ndim), key=lambda d: -strides[d])
+    if not ndarray.flags.c_contiguous and ndarray.transpose(order).flags.c_contiguous:
+        t._value = alias(t._value, strides)
+    return t
 
 
 def frombuffer(buffer, *, dtype: dtypes.dtype, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
@@ -240,14 +283,17 @@ def from_dlpack(ext_tensor) -> Tensor:
 
 def legacy_tensor(cls, *args, device=None, dtype=None) -> Tensor:
     """`torch.Tensor(...)`: from sizes an uninitialised tensor of the default dtype, else from data."""
+    typed = dtype is not None
     dtype = dtype or dtypes.get_default_dtype()
     if len(args) == 1 and isinstance(args[0], Tensor):
         source = args[0]
         if cls is not Tensor:
             return source.as_subclass(cls) if source.requires_grad else Tensor._make_subclass(cls, source)
-        if source.dtype is not dtype:
+        if typed and source.dtype is not dtype:
             raise TypeError(f"expected {_type_name(dtype)} (got torch.{dtypes.SCALAR_NAMES[source.dtype]}Tensor)")
         return alias_tensor(source)
+    if len(args) == 1 and isinstance(args[0], bool | float | complex | np.floating):
+        raise TypeError(f"new(): data must be a sequence (got {type(args[0]).__name__})")
     if not args:
         t = empty((0,), dtype=dtype, device=device)
     elif len(args) == 1 and isinstance(args[0], list | tuple | np.ndarray) and not isinstance(args[0], type(aval((), dtype).shape)):
@@ -271,26 +317,44 @@ def _type_name(dtype) -> str:
 # ---- from nothing ----------------------------------------------------------------------------------------------------
 
 
-def sizes(args) -> tuple[int, ...]:
+def sizes(args, name: str = "empty") -> tuple[int, ...]:
     """Sizes given one by one or as a sequence, checked."""
     if len(args) == 1 and isinstance(args[0], tuple | list):
         args = args[0]
+    elif len(args) == 1 and not hasattr(args[0], "__index__"):
+        raise TypeError(f"{name}(): argument 'size' (position 1) must be tuple of ints, not {type(args[0]).__name__}")
     found = []
     for place_, n in enumerate(args):
         if not hasattr(n, "__index__") or isinstance(n, bool):
-            raise TypeError(f"empty(): argument 'size' failed to unpack the object at pos {place_ + 1} with error \"type must be tuple of ints,but got {type(n).__name__}\"")
-        n = n.__index__()
+            raise TypeError(
+                f"{name}(): argument 'size' failed to unpack the object at pos {place_ + 1} with error \"type must be tuple "
+                f'of ints,but got {type(n).__name__}"'
+            )
+        found.append(n.__index__())
+    for n in found:
         if n < 0:
-            raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(args)}")
-        found.append(n)
+            if name == "zeros":
+                raise RuntimeError("zeros: Dimension size must be non-negative.")
+            raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {found}")
     return tuple(found)
+
+
+_PYTHON_TYPES = {float: dtypes.float64, int: dtypes.int64, bool: dtypes.bool, complex: dtypes.complex128}
+
+
+def as_dtype(name: str, dtype) -> dtypes.dtype | None:
+    """A dtype argument: a dtype, Python's own number types, or None."""
+    if dtype is None or isinstance(dtype, dtypes.dtype):
+        return dtype
+    found = _PYTHON_TYPES.get(dtype) if isinstance(dtype, type) else None
+    if found is None:
+        raise TypeError(f"{name}(): argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
+    return found
 
 
 def make(name: str, shape, dtype: dtypes.dtype | None, device, build, *statics, numbers=(), requires_grad=False, out=None, strides=None) -> Tensor:
     """A tensor that a kernel without array inputs computes: `build(shape, np dtype, *statics)` gives its function."""
-    dtype = dtype or (out.dtype if out is not None else dtypes.get_default_dtype())
-    if not isinstance(dtype, dtypes.dtype):
-        raise TypeError(f"{name}(): argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
+    dtype = as_dtype(name, dtype) or (out.dtype if out is not None else dtypes.get_default_dtype())
     where = devices.canonical(device)
     kinds = "".join("f" if isinstance(n, float) else "i" for n in numbers)
     key = (name, shape, dtype, where, statics, kinds)
@@ -320,20 +384,44 @@ def _constant(value):
 _ZEROS, _ONES = _constant(0), _constant(1)
 
 
-def zeros(*size, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named) -> Tensor:
+def given_size(name: str, args: tuple, size) -> tuple[int, ...]:
+    """The sizes that a factory was given, by position or by name."""
+    if size is not None:
+        args = (size,)
+    elif not args:
+        raise TypeError(f'{name}() missing 1 required positional arguments: "size"')
+    return sizes(args, name)
+
+
+def zeros(*args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None) -> Tensor:
     """Zeros of a shape."""
-    return make("zeros", sizes(size or (named["size"],)), dtype, device, _ZEROS, requires_grad=requires_grad, out=out)
+    shape = given_size("zeros", args, size)
+    return make("zeros", shape, dtype, device, _ZEROS, requires_grad=requires_grad, out=out)
 
 
-def ones(*size, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named) -> Tensor:
+def ones(*args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None) -> Tensor:
     """Ones of a shape."""
-    return make("ones", sizes(size or (named["size"],)), dtype, device, _ONES, requires_grad=requires_grad, out=out)
+    return make("ones", given_size("ones", args, size), dtype, device, _ONES, requires_grad=requires_grad, out=out)
 
 
-def empty(*size, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None, **named) -> Tensor:
+def empty(*args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None, names=None) -> Tensor:
     """A tensor of a shape whose elements mean nothing (they are zeros)."""
-    t = make("empty", sizes(size or (named["size"],)), dtype, device, _ZEROS, requires_grad=requires_grad, out=out)
+    shape = given_size("empty", args, size)
+    t = make("empty", shape, dtype, device, _ZEROS, requires_grad=requires_grad, out=out)
     return _formatted(t, memory_format)
+
+
+def empty_permuted(size, physical_layout, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+    """`empty` whose dims lie in memory in the order given."""
+    shape, order = sizes((size,)), tuple(physical_layout)
+    if sorted(order) != list(range(len(shape))):
+        raise RuntimeError(
+            f"Number of dimensions in size does not match the length of the physical_layout; i.e. len(size) = {len(shape)} "
+            f"is not equal to len(physical_layout) = {len(order)}"
+        )
+    inner = contiguous_strides(tuple(shape[d] for d in order))
+    strides = tuple(inner[order.index(d)] for d in range(len(shape)))
+    return make("empty", shape, dtype, device, _ZEROS, requires_grad=requires_grad, strides=strides)
 
 
 def empty_strided(size, stride, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
@@ -341,27 +429,22 @@ def empty_strided(size, stride, *, dtype=None, layout=None, device=None, require
     return make("empty", sizes((size,)), dtype, device, _ZEROS, requires_grad=requires_grad, strides=tuple(stride))
 
 
-def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None) -> Tensor:
     """A tensor of one number, of the number's own dtype unless told."""
-    shape = sizes((size,)) if isinstance(size, tuple | list) else sizes((size,))
-    if isinstance(fill_value, Tensor):
-        fill_value = fill_value.item()
-    if isinstance(fill_value, np.generic):
-        fill_value = fill_value.item()
-    if dtype is None:
-        dtype = out.dtype if out is not None else dtypes.of_number(fill_value)
-    if isinstance(fill_value, bool | complex):
-        return make("full", shape, dtype, device, lambda s, d, v: lambda: jnp.full(s, v, d), fill_value, requires_grad=requires_grad, out=out)
-    if not isinstance(fill_value, int | float):
+    if not isinstance(size, tuple | list):
+        raise TypeError(f"full(): argument 'size' (position 1) must be tuple of ints, not {type(size).__name__}")
+    shape = sizes((size,))
+    value = _plain(fill_value)
+    if not isinstance(value, bool | int | float | complex):
         raise TypeError(f"full(): argument 'fill_value' (position 2) must be Number, not {type(fill_value).__name__}")
-    if dtype.category == dtypes.INTEGRAL and isinstance(fill_value, int):
-        info = np.iinfo(dtype.np)
-        if not info.min <= fill_value <= info.max and not (not dtype.is_signed and fill_value < 0):
-            raise RuntimeError(f"value cannot be converted to type {_c_name(dtype)} without overflow")
-    if isinstance(fill_value, int) and not -(2**63) <= fill_value < 2**63:
-        return make("full", shape, dtype, device, lambda s, d, v: lambda: jnp.full(s, v, d), fill_value, requires_grad=requires_grad, out=out)
+    dtype = as_dtype("full", dtype) or (out.dtype if out is not None else dtypes.of_number(value))
+    check_number(value, dtype)
+    if isinstance(value, complex) and not dtype.is_complex and dtype is not dtypes.bool:
+        value = value.real
+    if isinstance(value, bool | complex) or isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return make("full", shape, dtype, device, lambda s, d, v: lambda: jnp.full(s, v, d), value, requires_grad=requires_grad, out=out)
     return make(
-        "full", shape, dtype, device, lambda s, d: lambda n: jnp.full(s, n.astype(d), d), numbers=(fill_value,),
+        "full", shape, dtype, device, lambda s, d: lambda n: jnp.full(s, n.astype(d), d), numbers=(value,),
         requires_grad=requires_grad, out=out,
     )  # fmt: skip
 
@@ -387,6 +470,8 @@ def format_strides(shape, memory_format) -> tuple[int, ...]:
 
 
 def _like(make_one, input: Tensor, dtype, device, requires_grad, memory_format, *args) -> Tensor:
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{make_one.__name__}_like(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
     a = input._shape_aval()
     t = make_one(tuple(a.shape), *args, dtype=dtype or a.dtype, device=device if device is not None else a.device)
     if memory_format in (None, preserve_format):
@@ -432,6 +517,8 @@ def full_like(input: Tensor, fill_value, *, dtype=None, layout=None, device=None
 
 def _new(make_one):
     def method(self: Tensor, *args, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **named):
+        if make_one is not full:
+            args, named = (given_size(method.__name__, args, named.pop("size", None)),), named
         return make_one(
             *args, dtype=dtype or self.dtype, device=device if device is not None else self.device,
             requires_grad=requires_grad, **named,
@@ -458,7 +545,7 @@ def new_legacy(self: Tensor, *args, device=None) -> Tensor:
 
 
 def _plain(n):
-    return n.item() if isinstance(n, Tensor | np.generic) else n
+    return n.item() if isinstance(n, Tensor | np.generic | jax.Array) else n
 
 
 def arange(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
@@ -466,20 +553,32 @@ def arange(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
     if end is None:
         start, end = 0, start
     start, end, step = _plain(start), _plain(end), _plain(step)
+    for place_, (name, n) in enumerate((("start", start), ("end", end), ("step", step))):
+        if not isinstance(n, int | float):
+            raise TypeError(f"arange(): argument '{name}' (position {max(place_, 1)}) must be Number, not {type(n).__name__}")
+    whole = all(isinstance(n, int) for n in (start, end, step))
+    dtype = as_dtype("arange", dtype) or (
+        out.dtype if out is not None else dtypes.int64 if whole else dtypes.get_default_dtype()
+    )
     if step == 0:
         raise RuntimeError("step must be nonzero")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
     if (step > 0 and start > end) or (step < 0 and start < end):
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
-    if dtype is None:
-        dtype = out.dtype if out is not None else (
-            dtypes.int64 if all(isinstance(n, int) for n in (start, end, step)) else dtypes.get_default_dtype()
-        )
-    whole = all(isinstance(n, int) for n in (start, end, step))
-    length = max(0, -((start - end) // step)) if whole else max(0, math.ceil((end - start) / step))
-    if whole and dtype.category <= dtypes.INTEGRAL:
+    if dtype.category == dtypes.INTEGRAL:
+        # Of an integer dtype the step is an integer too; only int64 cuts the ends before it counts.
+        first, by = int(start), int(step)
+        if by == 0:
+            raise RuntimeError("step must be nonzero")
+        if whole or dtype is dtypes.int64:
+            length = max(0, -((first - int(end)) // by))
+        else:
+            length = max(0, math.ceil((end - start) / step))
         build = lambda s, d: lambda a, by: (a + by * jnp.arange(s[0], dtype=np.int64)).astype(d)  # noqa: E731
-        numbers: tuple = (int(start), int(step))
+        numbers: tuple = (first, by)
     else:
+        length = max(0, math.ceil((end - start) / step))
         build = lambda s, d: lambda a, by: (a + by * jnp.arange(s[0], dtype=np.float64)).astype(d)  # noqa: E731
         numbers = (float(start), float(step))
     return make("arange", (length,), dtype, device, build, numbers=numbers, requires_grad=requires_grad, out=out)
@@ -498,10 +597,19 @@ def range_(start=0, end=None, step=1, **options) -> Tensor:
     return arange(0, count, **options) * step + start
 
 
-def linspace(start, end, steps: int, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
-    """`steps` numbers evenly from start to end, both included."""
+def _count(name: str, steps) -> int:
+    if not isinstance(steps, int | np.integer | Tensor) or isinstance(steps, bool):
+        raise TypeError(
+            f"{name}() received an invalid combination of arguments: argument 'steps' (position 3) must be int, not {type(steps).__name__}"
+        )
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
+    return int(steps)
+
+
+def linspace(start, end, steps: int, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+    """`steps` numbers evenly from start to end, both included."""
+    steps = _count("linspace", steps)
     start, end = _plain(start), _plain(end)
     if isinstance(start, complex) or isinstance(end, complex):
         dtype = dtype or dtypes.get_default_dtype().to_complex()
@@ -519,8 +627,9 @@ def linspace(start, end, steps: int, *, out=None, dtype=None, layout=None, devic
                 return jnp.where(i < n // 2, jnp.trunc(a + step * i), jnp.trunc(b - step * (n - 1 - i))).astype(d)
             wide = np.float64 if d == np.float64 else np.float32
             a, b = a.astype(wide), b.astype(wide)
-            step = (b - a) / (n - 1)
-            i = jnp.arange(n).astype(wide)
+            step = ((b - a) / (n - 1)).astype(np.float64)
+            # float32 products in float64 and rounded once, as torch's fused multiply-add does.
+            i = jnp.arange(n).astype(np.float64)
             return jnp.where(i < n // 2, a + step * i, b - step * (n - 1 - i)).astype(d)
 
         return fn
@@ -530,8 +639,7 @@ def linspace(start, end, steps: int, *, out=None, dtype=None, layout=None, devic
 
 def logspace(start, end, steps: int, base: float = 10.0, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
     """base to the powers of `linspace`."""
-    if steps < 0:
-        raise RuntimeError("number of steps must be non-negative")
+    steps = _count("logspace", steps)
 
     def build(s, d):
         def fn(a, b, c):
@@ -567,6 +675,11 @@ triu_indices = _indices_of("triu_indices", np.triu_indices)
 
 def complex_(real: Tensor, imag: Tensor, *, out=None) -> Tensor:
     """Complex numbers of real and imaginary parts."""
+    if any(t.dtype.name not in ("float16", "float32", "float64") for t in (real, imag)):
+        raise RuntimeError(
+            f"Expected both inputs to be Half, Float or Double tensors but got {dtypes.SCALAR_NAMES[real.dtype]} and "
+            f"{dtypes.SCALAR_NAMES[imag.dtype]}"
+        )
     if real.dtype is not imag.dtype:
         raise RuntimeError(
             f"Expected object of scalar type {dtypes.SCALAR_NAMES[real.dtype]} but got scalar type "
@@ -590,7 +703,7 @@ def scalar_tensor(s, *, dtype=None, layout=None, device=None, requires_grad=Fals
 FUNCTIONS = {
     f.__name__.rstrip("_"): f
     for f in (
-        tensor, as_tensor, asarray, from_numpy, frombuffer, from_dlpack, zeros, ones, empty, empty_strided, full, zeros_like,
+        tensor, as_tensor, asarray, from_numpy, frombuffer, from_dlpack, zeros, ones, empty, empty_permuted, empty_strided, full, zeros_like,
         ones_like, empty_like, full_like, arange, range_, linspace, logspace, eye, tril_indices, triu_indices, complex_,
         polar, scalar_tensor,
     )

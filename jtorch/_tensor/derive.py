@@ -200,7 +200,7 @@ def _lay_number(op, p, place, x, layout, numbers, entries):
     kind = type(x)
     if kind is not float and kind is not int:
         if isinstance(x, np.generic):
-            x = x.item()
+            x = float(x) if isinstance(x, np.bool_) else x.item()  # NumPy's bools are no Python bools: torch reads a float
         elif isinstance(x, jax.Array) and x.ndim == 0 and not isinstance(x, jax.core.Tracer):
             x = x.item()
     if isinstance(x, bool | complex):

@@ -37,6 +37,28 @@ def nonzero(input: Tensor, *, out=None, as_tuple: bool = False):
     return r if out is None else copy_out(r, out, _OutOp("nonzero"))
 
 
+def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
+    """The first `size` rows of `nonzero`, filled up where there are fewer."""
+    rows = nonzero(input)
+    if len(rows) >= size:
+        return rows[:size]
+    return call("cat", [rows, rows.new_full((size - len(rows), input.ndim), fill_value)])
+
+
+def unravel_index(indices: Tensor, shape) -> tuple[Tensor, ...]:
+    """Places in a flat array as one index tensor a dim of `shape`."""
+    if indices.dtype.category != dtypes.INTEGRAL:
+        raise ValueError(f"expected 'indices' to be integer dtype, but got {indices.dtype!r}")
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"'shape' cannot have negative values, but got {shape}")
+    found, rest = [], indices
+    for n in reversed(shape):
+        found.append(rest % n)
+        rest = rest // n
+    return tuple(reversed(found))
+
+
 def argwhere(input: Tensor) -> Tensor:
     """The indices of what is not zero, one row each."""
     return nonzero(input)
@@ -265,6 +287,24 @@ def is_complex(input: Tensor) -> bool:
     return input.dtype.is_complex
 
 
+def _fact(name: str, doc: str):
+    def fn(input: Tensor):
+        return getattr(input, name)()
+
+    fn.__name__ = fn.__qualname__ = name
+    fn.__doc__ = doc
+    return fn
+
+
+is_signed = _fact("is_signed", "Whether the dtype has negative values.")
+is_conj = _fact("is_conj", "Whether a tensor is a lazy conjugate: never here.")
+is_neg = _fact("is_neg", "Whether a tensor is a lazy negative: never here.")
+is_inference = _fact("is_inference", "Whether a tensor was made under inference_mode.")
+get_device = _fact("get_device", "The index of a tensor's GPU, -1 on the CPU.")
+detach = _fact("detach", "The same memory, outside the graph.")
+detach_ = _fact("detach_", "Takes a tensor itself out of the graph.")
+
+
 def is_nonzero(input: Tensor) -> bool:
     """Whether the one element is not zero."""
     if input.numel() != 1:
@@ -279,6 +319,8 @@ def is_same_size(input: Tensor, other: Tensor) -> bool:
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether two tensors have the same shape and elements."""
+    if not isinstance(other, Tensor):
+        raise TypeError(f"equal(): argument 'other' (position 2) must be Tensor, not {type(other).__name__}")
     if input.device is not other.device:
         raise RuntimeError(
             f"Expected all tensors to be on the same device, but found at least two devices, {input.device} and {other.device}!"
@@ -294,6 +336,13 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
 def result_type(tensor1, tensor2) -> dtypes.dtype:
     """The dtype that arithmetic on two tensors or numbers has."""
     dims, zeros_, numbers = [], [], []
+    if not isinstance(tensor1, Tensor | int | float | complex) or not isinstance(tensor2, Tensor | int | float | complex):
+        given = ", ".join("Tensor" if isinstance(x, Tensor) else type(x).__name__ for x in (tensor1, tensor2))
+        raise TypeError(
+            f"result_type() received an invalid combination of arguments - got ({given}), but expected one of:\n"
+            " * (Tensor tensor, Tensor other)\n * (Number scalar, Tensor tensor)\n * (Tensor tensor, Number other)\n"
+            " * (Number scalar1, Number scalar2)\n"
+        )
     for x in (tensor1, tensor2):
         if isinstance(x, Tensor):
             (dims if x.ndim else zeros_).append(x.dtype)
@@ -345,20 +394,21 @@ def resolve_conj(input: Tensor) -> Tensor:
 FUNCTIONS = {
     f.__name__.rstrip("_"): f
     for f in (
-        nonzero, argwhere, masked_select, masked_scatter, unique, unique_consecutive, bincount, repeat_interleave, where,
+        nonzero, nonzero_static, unravel_index, argwhere, masked_select, masked_scatter, unique, unique_consecutive, bincount, repeat_interleave, where,
         broadcast_tensors, broadcast_shapes_, atleast_1d, atleast_2d, atleast_3d, meshgrid, diag, is_tensor, numel,
         is_floating_point, is_complex, is_nonzero, is_same_size, equal, allclose, result_type, can_cast_, einsum, conj,
-        resolve_conj,
+        resolve_conj, is_signed, is_conj, is_neg, is_inference, get_device, detach,
     )
 }  # fmt: skip
 FUNCTIONS["resolve_neg"] = resolve_conj
+FUNCTIONS["detach_"] = detach_
 
 
 def attach() -> None:
     """Gives Tensor the methods among these."""
     for name in (
         "nonzero", "argwhere", "masked_select", "masked_scatter", "unique", "unique_consecutive", "bincount",
-        "repeat_interleave", "diag", "is_nonzero", "is_same_size", "equal", "allclose", "conj", "resolve_conj", "resolve_neg",
+        "repeat_interleave", "diag", "nonzero_static", "is_nonzero", "is_same_size", "equal", "allclose", "conj", "resolve_conj", "resolve_neg",
     ):  # fmt: skip
         setattr(Tensor, name, FUNCTIONS[name])
     Tensor.masked_scatter_ = masked_scatter_  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from jtorch._runtime.avals import Aval, aval
 from jtorch._runtime.executor import T, Value
 from jtorch._tensor import index_plan
 from jtorch._tensor.base import Tensor, new
+from jtorch._tensor.creation import check_number, full, tensor
 from jtorch._tensor.derive import FUNCTIONS, cast, check_in_place, values_of
 from jtorch._tensor.storage import value_of, write, write_view
 from jtorch._tensor.views import alias_of, select_at, slice_at, unsqueeze
@@ -67,11 +68,13 @@ def _indices(p, t: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
                 indices.append(_from_host(at))
         else:
             index = x if isinstance(x, Tensor) else _from_host(np.asarray(x)) if isinstance(x, np.ndarray) else _wrap(executor.of(x))
-            _check_bounds(index, t.shape[dim], dim)
             dims.append(dim)
             indices.append(index)
     if len(indices) > 1:
         index_plan.broadcast_shapes([tuple(i.shape) for i in indices])
+    if all(n for d, n in enumerate(t.shape) if d not in dims):  # else nothing is read, and torch lets any place pass
+        for dim, index in zip(dims, indices, strict=True):
+            _check_bounds(index, t.shape[dim], dim)
     return tuple(dims), indices
 
 
@@ -191,16 +194,14 @@ def _is_number(value) -> bool:
 
 
 def _number_for(t: Tensor, value):
-    if isinstance(value, complex) and not t.is_complex():
-        raise RuntimeError("value cannot be converted to type " + dtypes.SCALAR_NAMES[t.dtype].lower() + " without overflow")
+    if not isinstance(value, Tensor):
+        check_number(value, t.dtype)
     return value
 
 
 def _as_value(t: Tensor, value, a: Aval) -> Value:
     """What is assigned, as the tensor's dtype."""
     if not isinstance(value, Tensor):
-        from jtorch._tensor.creation import full, tensor
-
         if isinstance(value, bool | int | float | complex):
             return value_of(full((), _number_for(t, value), dtype=a.dtype, device=a.device))
         if isinstance(value, np.ndarray | np.generic | jax.Array):

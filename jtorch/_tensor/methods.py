@@ -10,18 +10,22 @@ import jax
 import numpy as np
 
 from jtorch._autograd.modes import no_grad
+from jtorch._ops.specialise import broadcast_shapes
 from jtorch._runtime import devices, dtypes, executor
 from jtorch._runtime.avals import aval
 from jtorch._runtime.executor import T, Value
 from jtorch._tensor.base import Tensor, new
 from jtorch._tensor.creation import (
     _dense_like,
+    as_dtype,
     channels_last,
     channels_last_3d,
+    check_number,
     contiguous_format,
     format_strides,
     place,
     preserve_format,
+    tensor,
     wrap,
 )
 from jtorch._tensor.derive import FUNCTIONS, cast, check_in_place, store_in_place, values_of
@@ -111,6 +115,8 @@ def to(self: Tensor, *args, **kwargs) -> Tensor:
     other = kwargs.get("other")
     if other is not None:
         dtype, device = other.dtype, other.device
+    if not isinstance(dtype, dtypes.dtype):
+        dtype = as_dtype("to", dtype)
     a = self._shape_aval()
     where = a.device if device is None else devices.canonical(device)
     t = self
@@ -137,7 +143,7 @@ def _as_dtype(t: Tensor, dtype: dtypes.dtype) -> Tensor:
 
 
 def _caster(name: str, dtype: dtypes.dtype):
-    def method(self: Tensor, memory_format=preserve_format) -> Tensor:
+    def method(self: Tensor, *, memory_format=preserve_format) -> Tensor:
         return self if self._shape_aval().dtype is dtype else _as_dtype(self, dtype)
 
     method.__name__ = name
@@ -166,7 +172,9 @@ def type_(self: Tensor, dtype=None, non_blocking: bool = False, **kwargs):
             raise ValueError(f"invalid type: '{dtype}'")
         dtype = names[dtype]
     elif not isinstance(dtype, dtypes.dtype):
-        dtype = dtype.dtype
+        if not isinstance(dtype, type):
+            raise TypeError("dtype must be a type, str, or dtype object")
+        dtype = dtype.dtype if hasattr(dtype, "dtype") else as_dtype("type", dtype)
     return self.to(dtype)
 
 
@@ -182,8 +190,8 @@ def copy_(self: Tensor, src, non_blocking: bool = False) -> Tensor:
     """Writes another tensor's elements, broadcast and converted, over this one's."""
     check_in_place(self)
     if not isinstance(src, Tensor):
-        from jtorch._tensor.creation import tensor
-
+        if not isinstance(src, np.ndarray | np.generic | jax.Array | int | float | complex):
+            raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
         src = tensor(src)
     if src.device is not self.device and not self.is_meta:
         src = src.to(self.device)
@@ -191,13 +199,12 @@ def copy_(self: Tensor, src, non_blocking: bool = False) -> Tensor:
     if v.aval.shape != self.shape:
         from jtorch._tensor.indexing import _broadcast
 
-        try:
-            v = _broadcast(v, tuple(self.shape))
-        except RuntimeError:
-            from jtorch._ops.specialise import broadcast_shapes
-
-            broadcast_shapes([tuple(self.shape), tuple(v.aval.shape)])
-            raise
+        shape = broadcast_shapes([tuple(self.shape), tuple(v.aval.shape)])
+        if shape != tuple(self.shape) and v.aval.numel > self.numel():
+            raise RuntimeError(
+                f"output with shape {list(self.shape)} doesn't match the broadcast shape {list(shape)}"
+            )
+        v = _broadcast(v, tuple(self.shape))
     write(self, alias(v))
     return self
 
@@ -209,8 +216,8 @@ def fill_(self: Tensor, value) -> Tensor:
         raise RuntimeError(
             f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
         )
-    if isinstance(value, complex) and not self.is_complex():
-        raise RuntimeError(f"value cannot be converted to type {dtypes.SCALAR_NAMES[self.dtype].lower()} without overflow")
+    if isinstance(value, int | float | complex):
+        check_number(value, self.dtype)
     write(self, values_of("fill", self, value)[0])
     return self
 
@@ -223,6 +230,8 @@ def zero_(self: Tensor) -> Tensor:
 def masked_fill_(self: Tensor, mask: Tensor, value) -> Tensor:
     """Writes a number where a mask is true."""
     check_in_place(self)
+    if isinstance(value, int | float | complex):
+        check_number(value, self.dtype)
     store_in_place(self, values_of("masked_fill", self, mask, value)[0], "masked_fill_")
     return self
 

@@ -142,7 +142,7 @@ def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, 
     """Uniform numbers in [0, 1)."""
     shape, d, where = sizes(size or (named["size"],)), _floating(dtype, out), devices.canonical(device)
     if d.category < dtypes.FLOATING:
-        raise RuntimeError(f"\"check_uniform_bounds\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
+        raise NotImplementedError(f"\"check_uniform_bounds\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
     if d.is_complex:
         pair = rand(*shape, 2, generator=generator, dtype=d.to_real(), device=where)
         from jtorch._tensor.views import view_as_complex
@@ -159,7 +159,7 @@ def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None,
     """Normal numbers of mean 0 and variance 1."""
     shape, d, where = sizes(size or (named["size"],)), _floating(dtype, out), devices.canonical(device)
     if d.category < dtypes.FLOATING:
-        raise RuntimeError(f"\"normal_kernel_cpu\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
+        raise NotImplementedError(f"\"normal_kernel_cpu\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
     if d.is_complex:
         pair = randn(*shape, 2, generator=generator, dtype=d.to_real(), device=where) * (0.5**0.5)
         from jtorch._tensor.views import view_as_complex
@@ -198,7 +198,7 @@ def randint(*args, generator=None, out=None, dtype=None, layout=None, device=Non
 def randperm(n: int, *, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
     """The integers below n in random order."""
     if n < 0:
-        raise RuntimeError("n must be non-negative, got" + str(n))
+        raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
     d, where = dtype or dtypes.int64, devices.canonical(device)
     t = _drawn(
         where, (n,), d, generator, lambda g: draws.randperm(g, n, d.np),
@@ -252,7 +252,7 @@ def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator=None, *
     if low > high:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={_g(low)} > to={_g(high)}")
     if d.category < dtypes.FLOATING:
-        raise RuntimeError(f"\"check_uniform_bounds\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
+        raise NotImplementedError(f"\"check_uniform_bounds\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
     return _fill(
         self, "uniform_", lambda g, s: draws.uniform(g, s, d.np, low, high),
         lambda k, s: jax.random.uniform(k, s, d.np, low, high), generator,
@@ -269,7 +269,7 @@ def normal_(self: Tensor, mean: float = 0, std: float = 1, *, generator=None) ->
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {_g(std)}")
     if d.category < dtypes.FLOATING:
-        raise RuntimeError(f"\"normal_kernel_cpu\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
+        raise NotImplementedError(f"\"normal_kernel_cpu\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
     contiguous = value_of(self).aval.strides is None
     return _fill(
         self, "normal_", lambda g, s: draws.normal(g, s, d.np, mean, std, contiguous=contiguous),
@@ -323,7 +323,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator=None, out=None
         return _finish(bernoulli_(t, p, generator=generator), out, "bernoulli")
     d, a = input.dtype, input._shape_aval()
     if d.category < dtypes.FLOATING:
-        raise RuntimeError(f"\"bernoulli_tensor_cpu_p_\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
+        raise NotImplementedError(f"\"bernoulli_tensor_cpu_p_\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
     chances = input.detach()._host()
     t = _drawn(
         a.device, tuple(a.shape), d, generator, lambda g: draws.bernoulli_of(g, chances, d.np),

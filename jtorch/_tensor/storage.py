@@ -299,11 +299,12 @@ def write(t, new: Value) -> None:
         t._value = new
         return
     root = t._base if t._base is not None else t
+    seen = not root._unseen
     if root is t and covers(s.aval, new.aval, t._offset):
         whole = new
     else:
         whole = _write_through(s, root, t, new)
-    for r in s.aliases:
+    for r in s.aliases if seen else ():
         u = r()
         if u is not None and u._value is not None:
             _dirty(u._value, u)
@@ -326,7 +327,7 @@ def write(t, new: Value) -> None:
                 u._old = u._value
             u._aval = u._value.aval
             u._value = None
-    s.version += 1
+    s.version += seen
     s.value = whole
     t._value = new
 

@@ -139,15 +139,23 @@ def view_strides(shape, strides, new_shape) -> tuple[int, ...] | None:
     return tuple(result)
 
 
-def _ints(args) -> tuple[int, ...]:
+def _ints(args, name: str = "reshape") -> tuple[int, ...]:
     """Sizes given one by one or as a sequence."""
+    given = args
     if len(args) == 1 and isinstance(args[0], tuple | list):
         args = args[0]
     try:
         return tuple([n if type(n) is int else n.__index__() for n in args])
     except AttributeError:
-        bad = next(n for n in args if not hasattr(n, "__index__"))
-        raise TypeError(f"argument 'size' must be tuple of ints, but found element of type {type(bad).__name__}") from None
+        place = next(i for i, n in enumerate(args) if not hasattr(n, "__index__"))
+        if given is args and len(args) == 1:
+            raise TypeError(
+                f"{name}(): argument 'shape' (position 1) must be tuple of ints, not {type(args[0]).__name__}"
+            ) from None
+        raise TypeError(
+            f"{name}(): argument 'shape' failed to unpack the object at pos {place + 1} with error \"type must be tuple of "
+            f'ints,but got {type(args[place]).__name__}"'
+        ) from None
 
 
 def _build_view(a: Aval, shape):
@@ -165,7 +173,13 @@ def view(self: Tensor, *shape, dtype=None, size=None) -> Tensor:
     """The same memory under another shape, or seen as another dtype. RuntimeError where strides can't express it."""
     if dtype is not None or (len(shape) == 1 and isinstance(shape[0], dtypes.dtype)):
         return view_dtype(self, dtype if dtype is not None else shape[0])
-    return make(self, "view", (_ints(shape if size is None else (size,)),), _build_view)
+    if len(shape) == 1 and not hasattr(shape[0], "__index__") and not isinstance(shape[0], tuple | list):
+        word = type(shape[0]).__name__
+        raise TypeError(
+            f"view() received an invalid combination of arguments - got ({word}), but expected one of:\n"
+            f" * (torch.dtype dtype)\n * (tuple of ints size)\n"
+        )
+    return make(self, "view", (_ints(shape if size is None else (size,), "view"),), _build_view)
 
 
 def reshape(input: Tensor, *shape) -> Tensor:
@@ -553,18 +567,34 @@ def tensor_split(input: Tensor, indices_or_sections, dim: int = 0) -> tuple[Tens
     return tuple([slice_at(input, d, a, max(a, b), fixed=True) for a, b in ends])
 
 
+def _needs_dims(name: str, t: Tensor, n: int, sections, dim: int) -> None:
+    if t.ndim < n:
+        raise RuntimeError(
+            f"torch.{name} requires a tensor with at least {n} dimension{'s' if n > 1 else ''}, but got a tensor with {t.ndim} "
+            "dimensions!"
+        )
+    if isinstance(sections, int) and (sections == 0 or t.shape[dim] % sections):
+        raise RuntimeError(
+            f"torch.{name} attempted to split along dimension {dim}, but the size of the dimension {t.shape[dim]} is not "
+            f"divisible by the split_size {sections}!"
+        )
+
+
 def hsplit(input: Tensor, indices_or_sections) -> tuple[Tensor, ...]:
     """`tensor_split` along the second dim (the first of a vector)."""
+    _needs_dims("hsplit", input, 1, indices_or_sections, 0 if input.ndim == 1 else 1)
     return tensor_split(input, indices_or_sections, 0 if input.ndim == 1 else 1)
 
 
 def vsplit(input: Tensor, indices_or_sections) -> tuple[Tensor, ...]:
     """`tensor_split` along the first dim."""
+    _needs_dims("vsplit", input, 2, indices_or_sections, 0)
     return tensor_split(input, indices_or_sections, 0)
 
 
 def dsplit(input: Tensor, indices_or_sections) -> tuple[Tensor, ...]:
     """`tensor_split` along the third dim."""
+    _needs_dims("dsplit", input, 3, indices_or_sections, 2)
     return tensor_split(input, indices_or_sections, 2)
 
 
