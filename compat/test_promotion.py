@@ -14,6 +14,7 @@ DTYPES = (
 )  # fmt: skip
 UNSIGNED = ("uint16", "uint32", "uint64")
 EIGHTS = ("float8_e4m3fn", "float8_e5m2")
+FEW = ("bool", "uint8", "int32", "int64", "float16", "float32", "complex64")  # those whose values are compared too
 NUMBERS = (True, 2, 2.5, 1.5 + 2j)
 OPERATIONS = {
     "add": lambda t, a, b: a + b,
@@ -26,7 +27,7 @@ OPERATIONS = {
     "eq": lambda t, a, b: a == b,
     "lt": lambda t, a, b: a < b,
     "and": lambda t, a, b: a & b,
-    "where": lambda t, a, b: t.where(t.tensor([True, False]), a, b),
+    "where": lambda t, a, b: t.where(_condition(t, a, b), a, b),
     "maximum": lambda t, a, b: t.maximum(a, b),
     "atan2": lambda t, a, b: t.atan2(a, b),
     "cat": lambda t, a, b: t.cat([a, b]),
@@ -37,19 +38,26 @@ OPERATIONS = {
 }
 
 
-def _tensor(lib: Any, dtype: str, dims: int) -> Any:
+def _condition(lib: Any, *operands: Any) -> Any:
+    device = next(str(x.device) for x in operands if hasattr(x, "device"))
+    return lib.tensor([True, False]) if device == "cpu" else lib.empty(2, dtype=lib.bool, device=device)
+
+
+def _tensor(lib: Any, dtype: str, dims: int, device: str) -> Any:
+    if device == "meta" and lib is not torch:
+        return lib.empty((2,) * dims, dtype=getattr(lib, dtype), device="meta")
     return lib.tensor([1, 1] if dims else 1, dtype=getattr(lib, dtype))
 
 
 def _outcome(lib: Any, operation: Any, left: Any, right: Any) -> str:
-    """The dtype and values, or the error's type. jtorch's missing names count as themselves."""
+    """The dtype and values, or the error's type."""
     try:
         result = operation(lib, left(lib), right(lib))
     except Exception as error:
         return type(error).__name__
     if not hasattr(result, "tolist"):
         return str(result)
-    return f"{result.dtype} {result.tolist()}"
+    return f"{result.dtype} {tuple(result.shape) if result.device.type == 'meta' else result.tolist()}"
 
 
 def _check(operation: str, lefts: dict[str, Any], rights: dict[str, Any]) -> None:
@@ -58,59 +66,68 @@ def _check(operation: str, lefts: dict[str, Any], rights: dict[str, Any]) -> Non
         for b, right in rights.items():
             expected = _outcome(torch, OPERATIONS[operation], left, right)
             got = _outcome(bridge.library(), OPERATIONS[operation], left, right)
-            if expected != got:
+            if " (" in got:  # jtorch's was a meta tensor: dtypes only, against what torch does on the CPU
+                expected, got = expected.split(" ")[0], got.split(" ")[0]
+            # A kernel that torch lacks, and torch's half complex, which jtorch lacks, decide nothing.
+            if expected != got and expected != "NotImplementedError" and "complex32" not in expected:
                 wrong.append(f"{a} with {b}: torch {expected}, jtorch {got}")
     assert not wrong, f"{len(wrong)} of {len(lefts) * len(rights)} pairs:\n" + "\n".join(wrong[:30])
 
 
-def _tensors(dtypes: tuple[str, ...], dims: int) -> dict[str, Any]:
-    return {f"{d}[{dims}d]": (lambda lib, d=d: _tensor(lib, d, dims)) for d in dtypes}
+def _tensors(device: str, dims: int, dtypes: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """Makers of tensors: of all dtypes on the meta device (where jtorch compiles nothing), of a few with values."""
+    dtypes = dtypes or (DTYPES if device == "meta" else FEW)
+    return {f"{d}[{dims}d]": (lambda lib, d=d: _tensor(lib, d, dims, device)) for d in dtypes}
 
 
 _numbers = {f"{n!r}": (lambda lib, n=n: n) for n in NUMBERS}
 
 
+@pytest.fixture(params=["meta", "cpu"])
+def device(request) -> str:
+    return request.param
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_tensor_with_tensor(operation):
-    _check(operation, _tensors(DTYPES, 1), _tensors(DTYPES, 1))
+def test_tensor_with_tensor(operation, device):
+    _check(operation, _tensors(device, 1), _tensors(device, 1))
 
 
 @pytest.mark.parametrize("operation", ["add", "mul", "div", "floordiv", "eq", "where", "result_type", "add_"])
-def test_tensor_with_zero_dim(operation):
-    _check(operation, _tensors(DTYPES, 1), _tensors(DTYPES, 0))
+def test_tensor_with_zero_dim(operation, device):
+    _check(operation, _tensors(device, 1), _tensors(device, 0))
 
 
-@pytest.mark.parametrize("operation", ["add", "div", "where", "result_type"])
+@pytest.mark.parametrize("operation", ["add", "mul", "div", "floordiv", "eq", "where", "result_type"])
 def test_zero_dim_with_tensor(operation):
-    _check(operation, _tensors(DTYPES, 0), _tensors(DTYPES, 1))
+    _check(operation, _tensors("meta", 0), _tensors("meta", 1))
 
 
-@pytest.mark.parametrize("operation", ["add", "div", "result_type"])
+@pytest.mark.parametrize("operation", ["add", "div", "eq", "where", "result_type"])
 def test_zero_dim_with_zero_dim(operation):
-    _check(operation, _tensors(DTYPES, 0), _tensors(DTYPES, 0))
+    _check(operation, _tensors("meta", 0), _tensors("meta", 0))
 
 
 @pytest.mark.parametrize("operation", [o for o in OPERATIONS if o not in ("maximum", "atan2", "cat", "copy_")])
-def test_tensor_with_number(operation):
-    _check(operation, _tensors(DTYPES, 1), _numbers)
+def test_tensor_with_number(operation, device):
+    _check(operation, _tensors(device, 1), _numbers)
 
 
 @pytest.mark.parametrize("operation", ["add", "sub", "mul", "div", "floordiv", "mod", "pow", "eq", "lt", "where", "result_type"])
-def test_number_with_tensor(operation):
-    _check(operation, _numbers, _tensors(DTYPES, 1))
+def test_number_with_tensor(operation, device):
+    _check(operation, _numbers, _tensors(device, 1))
 
 
 @pytest.mark.parametrize("operation", ["add", "mul", "div", "result_type"])
 def test_zero_dim_with_number(operation):
-    _check(operation, _tensors(DTYPES, 0), _numbers)
+    _check(operation, _tensors("meta", 0), _numbers)
 
 
 @pytest.mark.parametrize("operation", ["add", "eq", "result_type", "copy_"])
 def test_rare_dtypes(operation):
-    rare = (*UNSIGNED, *EIGHTS)
-    usual = ("bool", "uint8", "int8", "int64", "float16", "float32", "complex64")
-    _check(operation, _tensors(rare, 1), _tensors((*rare, *usual), 1))
-    _check(operation, _tensors(usual, 1), _tensors(rare, 1))
+    rare, usual = _tensors("meta", 1, (*UNSIGNED, *EIGHTS)), _tensors("meta", 1, FEW)
+    _check(operation, rare, {**rare, **usual})
+    _check(operation, usual, rare)
 
 
 @pytest.mark.parametrize("question", ["promote_types", "can_cast"])
@@ -129,7 +146,7 @@ def test_of_dtypes(question):
     assert not wrong, f"{len(wrong)} pairs:\n" + "\n".join(wrong[:30])
 
 
-@pytest.mark.parametrize("default", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("default", ["float32", "float64"])
 def test_default_dtype(default):
     lib = bridge.library()
     kinds = (
@@ -175,8 +192,12 @@ def test_of_one_tensor(operation):
     """What each dtype gives, or refuses."""
     wrong = []
     for d in DTYPES:
-        outcomes = [_outcome(t, lambda t, a, _: UNARY[operation](t, a), lambda t: _tensor(t, d, 1), lambda t: None) for t in (torch, bridge.library())]
+        outcomes = [
+            _outcome(t, lambda t, a, _: UNARY[operation](t, a), lambda t, d=d: _tensor(t, d, 1, "cpu"), lambda t: None)
+            for t in (torch, bridge.library())
+        ]
         dtypes = [o.split(" ")[0] for o in outcomes]
-        if dtypes[0] != dtypes[1]:
+        refused = [o.endswith("Error") for o in dtypes]  # by which exception is not the matter here
+        if dtypes[0] != dtypes[1] and not all(refused):
             wrong.append(f"{d}: torch {outcomes[0]}, jtorch {outcomes[1]}")
     assert not wrong, "\n".join(wrong)

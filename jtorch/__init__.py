@@ -65,7 +65,7 @@ default_generator = _random.default_generator
 
 def is_storage(obj) -> bool:
     """Whether an object is a tensor's memory."""
-    return isinstance(obj, UntypedStorage)
+    return isinstance(obj, UntypedStorage | TypedStorage)
 
 
 def set_default_device(device) -> None:

@@ -8,6 +8,8 @@ next time the trace moves to their end at once, at no cost per operation.
 from __future__ import annotations
 
 import heapq
+import itertools
+import warnings
 
 import jax.numpy as jnp
 
@@ -20,7 +22,7 @@ from jtorch._runtime.kernel import Kernel
 
 _ONES: dict[Aval, Kernel] = {}
 _ADD: dict[Aval, Kernel] = {}
-anomaly = False
+_order = itertools.count()
 
 
 def ones(a: Aval) -> Value:
@@ -52,7 +54,7 @@ class _Jump:
 
 def backward(root: Value, ct: Value | None, retain: bool) -> None:
     """The gradients of one value with respect to all leaves, added to their grads."""
-    if root.node is LAZY and not T.observed and not anomaly and not graph.saved_hooks:
+    if root.node is LAZY and not T.observed and not graph.anomaly.on and not graph.saved_hooks:
         if ct is None:
             key = (root.slot, retain)
         else:
@@ -61,6 +63,9 @@ def backward(root: Value, ct: Value | None, retain: bool) -> None:
         if jump is not None and not (graph.leaves_hooked and _hooked(jump)):
             if not retain:
                 T.freed.append(jump.freed)
+                for step in T.nodes:
+                    if jump.freed.get(step.slot) is step:
+                        T.nodes[step].release()
             grads = []
             for leaf, slot, aval in jump.leaves:
                 grad = Value(aval, slot)
@@ -103,6 +108,9 @@ def _walk_and_remember(root: Value, ct: Value | None, retain: bool, key) -> None
         )
     finally:
         executor.set_grad(enabled)
+    if not retain:
+        # The same steps with the graph kept lead elsewhere: there, a second backward is no error.
+        executor.mark("freed")
     leaf_slots = {id(held[0]): slot for slot, held in T.nodes_in.items()}
     same = (
         T.epoch is epoch
@@ -125,23 +133,27 @@ def _walk_and_remember(root: Value, ct: Value | None, retain: bool, key) -> None
         graph.accumulate(leaf, value)
 
 
-def run(roots, *, retain: bool, create: bool = False, inputs=None, accumulate=None, ran=None) -> list[Value | None] | None:
+def run(
+    roots, *, retain: bool, create: bool = False, inputs=None, capture: bool = True, accumulate=None, ran=None
+) -> list[Value | None] | None:
     """Runs the graph from (node, output number, cotangent) roots.
 
-    inputs: (node, output number) pairs whose gradients are wanted: they are returned, and no leaf is touched; only
-        nodes that lead to them run. None: leaves accumulate.
+    inputs: (node, output number) pairs whose gradients are wanted; only nodes that lead to them run. None: all do.
+    capture: the gradients of `inputs` are returned, and no leaf is touched. False: leaves among them accumulate.
     create: the backward is recorded itself.
     accumulate: takes what arrives at leaves, in place of adding it to their grads.
     """
     enabled = T.grad
     executor.set_grad(create)
     try:
-        return _run(roots, retain, inputs, accumulate or graph.accumulate, ran)
+        return _run(roots, retain, inputs, capture, accumulate or graph.accumulate, ran)
     finally:
         executor.set_grad(enabled)
+        if not retain and ran is None:
+            executor.mark("freed")
 
 
-def _run(roots, retain, inputs, accumulate, ran):
+def _run(roots, retain, inputs, capture, accumulate, ran):
     dependencies: dict = {}
     seen = set()
     stack = [node for node, _, _ in roots]
@@ -154,45 +166,46 @@ def _run(roots, retain, inputs, accumulate, ran):
             if edge is not None:
                 dependencies[edge[0]] = dependencies.get(edge[0], 0) + 1
                 stack.append(edge[0])
-    leads = _leading(seen, inputs) if inputs is not None else None
+    needed = targets = None
+    if inputs is not None:
+        targets = {node for node, _ in inputs}
+        needed = _leading(seen, targets)
     captured: dict = {}
-    wanted = {} if inputs is None else {(node, nr) for node, nr in inputs}
     buffers: dict = {}
-    ready = []
+    ready: list = []
+    queued = set()
     for node, nr, ct in roots:
         _put(buffers, node, nr, ct)
-        if not dependencies.get(node) and all(r[2] is not node for r in ready):
-            heapq.heappush(ready, (-node.sequence, id(node), node))
+        if not dependencies.get(node) and node not in queued:
+            queued.add(node)
+            heapq.heappush(ready, (-node.sequence, next(_order), node))
     while ready:
         node = heapq.heappop(ready)[2]
         cts = buffers.pop(node, None) or [None] * node.n_outputs
-        if leads is None or node in leads:
-            if any(ct is not None for ct in cts):
-                cts = _before(node, cts)
+        leaf = node.kind == 1
+        runs = needed is None or node in needed or (leaf and node in targets and not capture)
+        grads = ()
+        if targets is not None and capture and node in targets:
+            # The gradient of a tensor that the backward goes on through is taken before its hooks.
+            if not runs:
+                cts = _hooked_cts(node, cts)
             for nr, ct in enumerate(cts):
-                if (node, nr) in wanted:
-                    captured[node, nr] = ct
-            if type(node) is AccumulateGrad:
-                grads = []
-                if inputs is None and cts[0] is not None:
+                captured[node, nr] = ct
+        if runs and any(ct is not None for ct in cts):
+            cts = _before(node, cts)
+            if leaf:
+                if cts[0] is not None:
                     accumulate(node, cts[0])
-            elif inputs is not None and node not in leads.get("inner", ()):
-                grads = [None] * len(node.edges)
-            elif all(ct is None for ct in cts):
-                grads = [None] * len(node.edges)
             else:
-                grads = node.apply(cts)
-                if anomaly:
-                    _check_nan(node, grads)
-            if ran is not None:
-                ran.append(node)
+                grads = _apply(node, cts)
             if node.post_hooks:
                 grads = _after(node, grads, cts)
-            if not retain and type(node) is not AccumulateGrad:
+        if runs:
+            if ran is not None:
+                ran.append(node)
+            if not retain:
                 node.release()
-        else:
-            grads = [None] * len(node.edges)
-        for edge, grad in zip(node.edges, grads, strict=True):
+        for edge, grad in itertools.zip_longest(node.edges, grads):
             if edge is None:
                 continue
             target, nr = edge
@@ -200,33 +213,53 @@ def _run(roots, retain, inputs, accumulate, ran):
                 _put(buffers, target, nr, grad)
             dependencies[target] -= 1
             if not dependencies[target]:
-                heapq.heappush(ready, (-target.sequence, id(target), target))
+                heapq.heappush(ready, (-target.sequence, next(_order), target))
     if inputs is not None:
         return [captured.get(pair) for pair in inputs]
     return None
 
 
-def _leading(seen, inputs) -> dict:
-    """The nodes on a way to the inputs; under "inner" those that must run, not only hand over."""
-    targets = {node for node, _ in inputs}
-    order, done, stack = [], set(), [(n, False) for n in seen]
+def _apply(node, cts):
+    if not graph.anomaly.on:
+        return node.apply(cts)
+    try:
+        grads = node.apply(cts)
+        if graph.anomaly.check_nan:
+            _check_nan(node, grads)
+        return grads
+    except Exception:
+        where = node.metadata.get("traceback_")
+        if where is None:
+            warnings.warn(
+                f"Error detected in {node.name()}. No forward pass information available. Enable detect anomaly during "
+                "forward pass for more information.",
+                stacklevel=2,
+            )
+        else:
+            warnings.warn(
+                f"Error detected in {node.name()}. Traceback of forward call that caused the error:\n{''.join(where)}",
+                stacklevel=2,
+            )
+        raise
+
+
+def _leading(seen, targets) -> set:
+    """The nodes that must run for gradients to reach the targets: those with an edge towards one."""
+    done: set = set()
+    needed: set = set()
+    stack = [(n, False) for n in seen]
     while stack:
         node, expanded = stack.pop()
         if expanded:
-            order.append(node)
+            if any(e is not None and (e[0] in needed or e[0] in targets) for e in node.edges):
+                needed.add(node)
             continue
         if node in done:
             continue
         done.add(node)
         stack.append((node, True))
         stack.extend((e[0], False) for e in node.edges if e is not None and e[0] not in done)
-    inner: set = set()
-    for node in order:
-        if any(e is not None and (e[0] in inner or e[0] in targets) for e in node.edges):
-            inner.add(node)
-    leads: dict = dict.fromkeys(inner | targets, True)
-    leads["inner"] = inner
-    return leads
+    return needed
 
 
 def _put(buffers, node, nr: int, ct: Value) -> None:
@@ -236,37 +269,70 @@ def _put(buffers, node, nr: int, ct: Value) -> None:
     cts[nr] = ct if cts[nr] is None else add(cts[nr], ct)
 
 
-def _before(node, cts):
-    """Runs what looks at a node's incoming gradients: hooks on tensors, retained grads, the node's own hooks."""
+def _hooked_cts(node, cts):
+    """The incoming gradients as the hooks on tensors leave them."""
     if node.tensor_hooks:
+        cts = list(cts)
         for nr, hooks in node.tensor_hooks.items():
             for fn in list(hooks.values()):
-                if cts[nr] is not None:
-                    result = fn(graph.wrap(cts[nr]))
-                    if result is not None:
-                        cts[nr] = graph.unwrap(result)
+                ct = cts[nr]
+                if ct is not None:
+                    given = graph.wrap(ct)
+                    result = fn(given)
+                    # A hook may also have written the gradient in place.
+                    cts[nr] = graph.unwrap(given) if result is None else replacement(fn, result, ct)
+    return cts
+
+
+def _before(node, cts):
+    """Runs what looks at a node's incoming gradients: hooks on tensors, retained grads, the node's own hooks."""
+    cts = _hooked_cts(node, cts)
     if node.retain:
         for nr, keep in node.retain.items():
             if cts[nr] is not None:
                 keep(cts[nr])
     if node.pre_hooks:
         for fn in list(node.pre_hooks.values()):
-            result = fn(tuple(None if ct is None else graph.wrap(ct) for ct in cts))
+            given = tuple([None if ct is None else graph.wrap(ct) for ct in cts])
+            result = fn(given)
             if result is not None:
-                cts = [None if r is None else graph.unwrap(r) for r in result]
+                cts = _replaced(fn, result, cts)
     return cts
 
 
 def _after(node, grads, cts):
+    """Runs the hooks on what a node gave."""
     for fn in list(node.post_hooks.values()):
         result = fn(
-            tuple(None if g is None else graph.wrap(g) for g in grads),
-            tuple(None if ct is None else graph.wrap(ct) for ct in cts),
+            tuple(node.all_places([None if g is None else graph.wrap(g) for g in grads], None)),
+            tuple([None if ct is None else graph.wrap(ct) for ct in cts]),
         )
         if result is not None:
-            result = result if isinstance(result, tuple) else (result,)
-            grads = [None if r is None else graph.unwrap(r) for r in result]
+            grads = node.own_places(_replaced(fn, result, node.all_places(grads, None)))
     return grads
+
+
+def _replaced(fn, result, old) -> list[Value | None]:
+    result = result if isinstance(result, tuple | list) else (result,)
+    if len(result) != len(old):
+        raise RuntimeError(f"hook '{_hook_name(fn)}' has returned an incorrect number of values (got {len(result)}, but expected {len(old)})")
+    return [None if r is None else graph.unwrap(r) if o is None else replacement(fn, r, o) for r, o in zip(result, old, strict=True)]
+
+
+def _hook_name(fn) -> str:
+    return getattr(fn, "__name__", type(fn).__name__)
+
+
+def replacement(fn, result, old: Value) -> Value:
+    """The value of what a hook gives in place of a gradient, checked to be of its kind."""
+    if not hasattr(result, "_value"):
+        raise TypeError(f"hook '{_hook_name(fn)}' should return a Tensor or None, but got {type(result).__name__}")
+    v = graph.unwrap(result)
+    if v.aval.dtype is not old.aval.dtype:
+        raise RuntimeError(f"hook '{_hook_name(fn)}' has changed the type of value (was {old.aval.dtype} got {v.aval.dtype})")
+    if v.aval.shape != old.aval.shape:
+        raise RuntimeError(f"hook '{_hook_name(fn)}' has changed the size of value")
+    return v
 
 
 def _check_nan(node, grads) -> None:

@@ -8,6 +8,7 @@ backward walks it for the first time, or when the trace ends while a value that 
 from __future__ import annotations
 
 import itertools
+import traceback
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from jtorch._runtime.executor import LAZY, Number, Step, T, Value
 from jtorch._runtime.kernel import Kernel
 
 _sequence = itertools.count()
+LAST = 1 << 62
 
 # How hooks see values: set by the tensor layer.
 wrap: Callable[[Value], Any] = None  # type: ignore[assignment]
@@ -61,13 +63,17 @@ class Edges:
     """What every kind of node has: edges to the nodes of its inputs, hooks, a name, metadata."""
 
     kind = 2
-    __slots__ = ("__weakref__", "_metadata", "edges", "n_outputs", "post_hooks", "pre_hooks", "retain", "sequence", "tensor_hooks")
+    __slots__ = (
+        "__weakref__", "_metadata", "edges", "n_outputs", "post_hooks", "pre_hooks", "retain", "sequence", "tensor_hooks"
+    )  # fmt: skip
 
     def __init__(self, edges, n_outputs: int):
         self.edges = edges
         self.n_outputs = n_outputs
         self.sequence = next(_sequence)
         self.pre_hooks = self.post_hooks = self.tensor_hooks = self.retain = self._metadata = None
+        if anomaly.on:
+            self._metadata = {"traceback_": traceback.format_stack()[:-1]}
 
     def name(self) -> str:
         """The name that torch prints: `AddBackward0`."""
@@ -83,7 +89,15 @@ class Edges:
     @property
     def next_functions(self) -> tuple:
         """The nodes of the inputs, each with the number of its output."""
-        return tuple((None, 0) if e is None else e for e in self.edges)
+        return tuple(self.all_places([(None, 0) if e is None else e for e in self.edges], (None, 0)))
+
+    def all_places(self, entries, missing) -> list:
+        """One entry for each place that torch's node has: `missing` where an operation was given a number."""
+        return list(entries)
+
+    def own_places(self, entries) -> list:
+        """The inverse: one entry for each edge."""
+        return list(entries)
 
     def register_hook(self, fn) -> RemovableHandle:
         """Calls `fn(grad_inputs, grad_outputs)` after the node ran; a tuple that it returns replaces grad_inputs."""
@@ -117,24 +131,60 @@ class Edges:
         """Drops what is kept for the backward."""
 
     def __repr__(self) -> str:
-        return f"<{self.name()} object at {id(self):#x}>"
+        return f"<{type(self).__name__} object at {id(self):#x}>"
+
+
+class Anomaly:
+    """Whether anomaly detection is on: where nodes were made is then kept, and gradients may be looked at for NaN."""
+
+    def __init__(self):
+        self.on = False
+        self.check_nan = True
+        self.deferred = False  # the execution mode to go back to
+
+
+anomaly = Anomaly()
+# Whose numbers torch keeps as tensors: a second backward finds them freed.
+_KEEPS_NUMBERS = frozenset(("mul", "multiply", "div", "divide", "true_divide"))
+_FULL_NAMES = {"CopySlices": "torch::autograd::CopySlices"}
+
+
+def keeps(kernel: Kernel, needs: tuple[bool, ...]) -> bool:
+    """Whether a kernel's backward keeps anything that freeing the graph drops."""
+    return any(kernel.reads(needs)) or (bool(kernel.numbers) and kernel.name in _KEEPS_NUMBERS)
 
 
 class Node(Edges):
-    """The backward of one operation."""
+    """The backward of one operation. Each `grad_fn` name has a class of its own, made at its first use."""
 
-    __slots__ = ("fresh", "kernel", "modified", "needs", "numbers", "saved")
+    __slots__ = ("kernel", "modified", "needs", "numbers", "own", "saved")
 
     def __init__(self, kernel: Kernel, edges, needs, saved, numbers):
         super().__init__(edges, len(kernel.out))
         self.kernel, self.needs, self.saved, self.numbers = kernel, needs, saved, numbers
         self.modified = None  # the in-place write on a result that the backward needs
+        self.own = None  # the in-place write that this operation itself is: the value before it is kept, not the memory
 
     def name(self) -> str:
-        return self.kernel.grad_name
+        name = self.kernel.grad_name
+        return _FULL_NAMES.get(name, name)
+
+    def all_places(self, entries, missing) -> list:
+        places = self.kernel.places
+        return list(entries) if places is None else [missing if i is None else entries[i] for i in places]
+
+    def own_places(self, entries) -> list:
+        places = self.kernel.places
+        return list(entries) if places is None else [e for e, i in zip(entries, places, strict=True) if i is not None]
 
     def release(self) -> None:
-        self.saved = None
+        if self.saved is not None and keeps(self.kernel, self.needs):
+            self.saved = None
+
+    def __getattr__(self, name: str):
+        if name.startswith("_saved_"):
+            return saved_attribute(self, name.removeprefix("_saved_").removeprefix("_raw_"))
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def apply(self, cts: list[Value | None]) -> list[Value | None]:
         """The gradients of the inputs, None where there is none."""
@@ -145,13 +195,39 @@ class Node(Edges):
                 raise _modified_error(self.modified)
         else:
             for v in self.saved:
-                if v is not None and v.dirty is not None:
+                if v is not None and v.dirty is not None and v.dirty is not self.own:
                     raise _modified_error(v.dirty)
         given = tuple([ct is not None for ct in cts])
         kernel, used = self.kernel.vjp(self.needs, given)
         values = [unpack(s) for s, u in zip(self.saved, used, strict=True) if u] + [ct for ct in cts if ct is not None]
         grads = iter(executor.record(kernel, values, self.numbers))
         return [next(grads) if need else None for need in self.needs]
+
+
+_CLASSES: dict[str, type[Node]] = {}
+
+
+def new_node(kernel: Kernel, edges, needs, saved, numbers) -> Node:
+    """A node of the class that its name asks for."""
+    cls = _CLASSES.get(kernel.grad_name)
+    if cls is None:
+        cls = _CLASSES[kernel.grad_name] = type(kernel.grad_name, (Node,), {"__slots__": ()})
+    return cls(kernel, edges, needs, saved, numbers)
+
+
+def saved_attribute(node: Node, name: str):
+    """`grad_fn._saved_<name>`: a tensor argument of the operation, or its result, as far as the backward keeps it."""
+    if node.saved is None:
+        raise RuntimeError(FREED)
+    kernel = node.kernel
+    if name in ("result", "result0") and kernel.saves_output and all(s is not None for s in node.saved):
+        return wrap(executor.record(kernel, [unpack(s) for s in node.saved], node.numbers)[0])
+    place = kernel.names.index(name) if kernel.names is not None and name in kernel.names else -1
+    if place < 0 and name == "self" and node.saved:
+        place = 0
+    if place < 0 or place >= len(node.saved) or node.saved[place] is None:
+        raise AttributeError(f"'{type(node).__name__}' object has no attribute '_saved_{name}'")
+    return wrap(unpack(node.saved[place]))
 
 
 class AccumulateGrad(Edges):
@@ -163,7 +239,11 @@ class AccumulateGrad(Edges):
     def __init__(self, tensor):
         super().__init__((), 1)
         self.tensor = weakref.ref(tensor)
+        self.sequence = LAST  # of all that is ready it runs first
         self.post_accumulate = None
+
+    def name(self) -> str:
+        return "torch::autograd::AccumulateGrad"
 
     @property
     def variable(self):
@@ -180,21 +260,24 @@ accumulate: Callable[[AccumulateGrad, Value], None] = None  # type: ignore[assig
 
 
 class Modified:
-    """An in-place write that came after a value was made: the tensor's version then, and who can tell it now."""
+    """An in-place write that came after a value was made: the tensor's version then, and who can tell it now.
 
-    __slots__ = ("aval", "expected", "name", "nr", "version")
+    by: (epoch, slot) of the result that was written, where the write is an operation's own.
+    """
+
+    by = None
+    __slots__ = ("__dict__", "aval", "expected", "name", "nr", "version")
 
     def __init__(self, aval, expected: int, version: Callable[[], int], name: str | None, nr: int):
         self.aval, self.expected, self.version, self.name, self.nr = aval, expected, version, name, nr
 
 
 def _modified_error(m: Modified) -> RuntimeError:
-    kind = SCALAR_NAMES[m.aval.dtype].removeprefix("Complex")
-    prefix = "Complex" if m.aval.dtype.is_complex else ""
+    kind = SCALAR_NAMES[m.aval.dtype]
     where = f", which is output {m.nr} of {m.name}," if m.name else ""
     return RuntimeError(
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
-        f"[torch.{prefix}{kind}Tensor {list(m.aval.shape)}]{where} is at version {m.version()}; expected version "
+        f"[torch.{kind}Tensor {list(m.aval.shape)}]{where} is at version {m.version()}; expected version "
         f"{m.expected} instead. Hint: enable anomaly detection to find the operation that failed to compute its "
         "gradient, with torch.autograd.set_detect_anomaly(True)."
     )
@@ -251,7 +334,7 @@ def materialise(values: list[Value]) -> bool:
     for v in values:
         step = next((freed[v.slot] for freed in T.freed if v.slot in freed), None)
         if step is not None:
-            _attach(v, _node(step) or _freed_node(step), v.slot - step.slot)
+            _attach(v, T.nodes.get(step) or _freed_node(step), v.slot - step.slot)
         else:
             pending.append(v)
     if not pending:
@@ -276,15 +359,14 @@ def materialise(values: list[Value]) -> bool:
     for slot in sorted(missing):
         s = missing[slot]
         freed = any(slot in f for f in T.freed)
-        T.nodes[s] = _freed_node(s) if freed else _make(s, producers)
+        if freed:
+            _freed_node(s)
+        else:
+            T.nodes[s] = _make(s, producers)
     for v in pending:
         s = producers[v.slot]
         _attach(v, T.nodes[s], v.slot - s.slot)
     return True
-
-
-def _node(step: Step):
-    return T.nodes.get(step)
 
 
 def _attach(v: Value, node, nr: int) -> None:
@@ -293,8 +375,59 @@ def _attach(v: Value, node, nr: int) -> None:
         v.nr = nr
 
 
+class FreedNode(Node):
+    """The node of an operation whose graph a backward has freed before anyone looked at it.
+
+    Most are never looked at, so their edges are worked out when somebody does.
+    """
+
+    __slots__ = ("_edges", "_family", "_inputs", "_numbers", "_step")
+
+    def __init__(self, step: Step, family: dict, inputs: dict, numbers: dict):
+        self._step, self._family, self._inputs, self._numbers = step, family, inputs, numbers
+        self._edges = None
+        super().__init__(step.kernel, None, None, None, ())
+
+    def __repr__(self) -> str:
+        return f"<{self.kernel.grad_name} object at {id(self):#x}>"
+
+    @property
+    def edges(self):
+        """The edges, and what follows from them."""
+        if self._edges is None:
+            s = self._step
+            producers = {slot: p for p in executor.path(s) for slot in range(p.slot, p.end)}
+            edges = []
+            for i, a in zip(s.ins, s.kernel.inputs, strict=True):
+                p = producers[i]
+                edge = None
+                if a.dtype.category >= FLOATING:
+                    if i in self._inputs:
+                        edge = self._inputs[i]
+                    elif p.kernel is not None and p.outs[i - p.slot][1] is LAZY:
+                        if p not in self._family:
+                            self._family[p] = FreedNode(p, self._family, self._inputs, self._numbers)
+                        edge = self._family[p], i - p.slot
+                edges.append(edge)
+            self._edges = tuple(edges)
+            self.needs = tuple([e is not None for e in edges])
+            if not keeps(s.kernel, self.needs):
+                self.saved = [None] * len(edges)
+                self.numbers = [Number(self._numbers[i], k) for k, i in s.numbers]
+        return self._edges
+
+    @edges.setter
+    def edges(self, value) -> None:
+        pass
+
+    def apply(self, cts):
+        self.edges  # noqa: B018  (works out what is kept)
+        return super().apply(cts)
+
+
 def _freed_node(step: Step) -> Node:
-    node = T.nodes[step] = Node(step.kernel, (), (), None, ())
+    # Its relatives go by a table of their own: T's would keep alive what was not freed.
+    node = T.nodes[step] = FreedNode(step, {}, T.nodes_in, T.numbers)
     return node
 
 
@@ -317,9 +450,12 @@ def _make(step: Step, producers) -> Node:
     reads = kernel.reads(needs)
     saved = [pack(_value_at(i, producers)) if r else None for i, r in zip(step.ins, reads, strict=True)]
     numbers = [Number(T.numbers[i], k, i, T.epoch) for k, i in step.numbers]
-    node = Node(kernel, edges, needs, saved, numbers)
+    node = new_node(kernel, edges, needs, saved, numbers)
     if kernel.saves_output:
         node.modified = T.dirty.get(step.slot)
+    for v in saved:
+        if v is not None and v.dirty is not None and v.dirty.by == (T.epoch, step.slot):
+            node.own = v.dirty
     return node
 
 
@@ -345,6 +481,18 @@ def _value_at(slot: int, producers) -> Value:
     return v
 
 
+def written_by(old: Value, new: Value) -> None:
+    """Notes that the write which made `old` out of date is the operation that made `new` of it.
+
+    That operation's backward may go on using the value before.
+    """
+    word = old.dirty
+    if word is not None:
+        if isinstance(new.node, Node):
+            new.node.own = word
+        elif new.slot >= 0:
+            word.by = T.epoch, new.slot
+
 
 def make_node(kernel: Kernel, values, numbers, results: list[Value]) -> None:
     """Gives the results of a kernel that ran at once their node."""
@@ -355,7 +503,7 @@ def make_node(kernel: Kernel, values, numbers, results: list[Value]) -> None:
     needs = tuple([e is not None for e in edges])
     saved = [pack(v) if r else None for v, r in zip(values, kernel.reads(needs), strict=True)]
     kept = [n if type(n) is Number else Number(n, k) for n, k in zip(numbers, kernel.numbers, strict=True)]
-    node = Node(kernel, tuple(edges), needs, saved, kept)
+    node = new_node(kernel, tuple(edges), needs, saved, kept)
     for nr, v in enumerate(results):
         if v.aval.dtype.category >= FLOATING:
             _attach(v, node, nr)

@@ -118,12 +118,13 @@ def _panels(y: Array, x: Array | None, dx: Array, dim: int, name: str) -> tuple[
     best = dtype_of(y) if x is None else common_dtype(y, x)
     if best.category < dtypes.FLOATING:
         best = dtypes.get_default_dtype()
+    dx = jnp.asarray(dx)
     if x is None and is_complex(dx):
         best = best.to_complex()
     y = y.astype(best.np)
     sides = lax.slice_in_dim(y, 1, None, axis=axis) + lax.slice_in_dim(y, 0, -1, axis=axis) if y.shape[axis] else y
     if x is None or x.ndim == 0:
-        width = jnp.asarray(dx).astype(best.np) if x is None else jnp.zeros((), best.np)
+        width = dx.astype(best.np) if x is None else jnp.zeros((), best.np)
         return sides * width / 2, axis
     x = x.astype(best.np)
     if x.ndim == 1:

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from jtorch._ops._common import Array, Operand, is_float, scalar_name
+from jtorch._ops._numeric import absolute
 from jtorch._ops._reduction import (
     accumulate_dtype,
     check_broadcast,
@@ -255,7 +256,7 @@ def _check_no_growth(shape: tuple[int, ...], to: tuple[int, ...], first: bool) -
 
 def log_sigmoid(x: Array) -> Array:
     """log(1 / (1 + exp(-x))) without overflow; its gradient at 0 is 1/2."""
-    return jnp.minimum(x, jnp.zeros((), x.dtype)) - jnp.log1p(jnp.exp(-jnp.abs(x)))
+    return jnp.minimum(x, jnp.zeros((), x.dtype)) - jnp.log1p(jnp.exp(-absolute(x)))
 
 
 @op(function=False, out=False, namespaces=_F)
@@ -346,12 +347,12 @@ def l1_loss(
     """Absolute difference of tensors that broadcast (with a warning where they do); complex ones too."""
     warn_unequal_sizes(input, target)
     reduction = resolve_reduction(reduction, size_average, reduce)
-    return _weighted(jnp.abs(input - target), weight, input, reduction)
+    return _weighted(absolute(input - target), weight, input, reduction)
 
 
 def _huber(input: Array, target: Array, delta: float) -> Array:
     """Quadratic up to delta and linear beyond, written without a branch so that infinities have finite slopes."""
-    gap = jnp.abs(input - target)
+    gap = absolute(input - target)
     near = jnp.minimum(gap, jnp.asarray(delta, gap.dtype))
     return 0.5 * near * near + delta * (gap - near)
 
@@ -371,7 +372,7 @@ def smooth_l1_loss(
     if beta < 0:
         raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
     refuse_integers(input, "smooth_l1_cpu")
-    loss = jnp.abs(input - target) if beta == 0 else _huber(input, target, float(beta)) / beta
+    loss = absolute(input - target) if beta == 0 else _huber(input, target, float(beta)) / beta
     return reduce_loss(loss, reduction)
 
 

@@ -6,7 +6,8 @@ import math
 
 import jax.numpy as jnp
 
-from jtorch._ops._common import Array, is_float, scalar_name
+from jtorch._ops._common import Array, is_complex, is_float, scalar_name
+from jtorch._ops._numeric import absolute
 from jtorch._ops._reduction import (
     accumulate_dtype,
     check_broadcast,
@@ -19,6 +20,7 @@ from jtorch._ops._reduction import (
 )
 from jtorch._ops.loss import log_sigmoid
 from jtorch._ops.registry import op
+from jtorch._runtime import dtypes
 
 _F = ("nn.functional",)
 
@@ -58,7 +60,10 @@ def margin_ranking_loss(
             "margin_ranking_loss : All input tensors should have same dimension but got sizes: "
             f"input1: {size_text(input1.shape)}, input2: {size_text(input2.shape)}, target: {size_text(target.shape)} "
         )
-    return reduce_loss(clamp_min0(-target * (input1 - input2) + jnp.asarray(margin, input1.dtype)), reduction)
+    gap = -target * (input1 - input2)
+    if not is_float(gap) and isinstance(margin, float):
+        gap = gap.astype(dtypes.get_default_dtype().np)
+    return reduce_loss(clamp_min0(gap + jnp.asarray(margin, gap.dtype)), reduction)
 
 
 @op(function=False, out=False, namespaces=_F)
@@ -229,6 +234,8 @@ def triplet_margin_loss(
             "The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: "
             f"anchor {anchor.ndim}D, positive {positive.ndim}D, and negative {negative.ndim}D inputs"
         )
+    if not is_float(anchor) and not is_complex(anchor):
+        anchor, positive, negative = (x.astype(dtypes.get_default_dtype().np) for x in (anchor, positive, negative))
     near = _norm(anchor - positive + eps, p)
     far = _norm(anchor - negative + eps, p)
     if swap:
@@ -238,7 +245,7 @@ def triplet_margin_loss(
 
 def _norm(x: Array, p: float) -> Array:
     """The p-norm over the last dim, with gradient 0 where it is 0."""
-    size = jnp.abs(x)
+    size = absolute(x)
     if p == 0:
         return jnp.sum(size != 0, axis=-1).astype(x.dtype)
     if p == 1:

@@ -194,7 +194,7 @@ def vecdot(x: Array, y: Array, *, dim: int = -1) -> Array:
     return (jnp.conj(x) * y).sum(axis, dtype=x.dtype)
 
 
-@op(method=True, promote="same", grad_name="MulBackward0")
+@op(method=True, promote="same", elementwise=False, grad_name="MulBackward0")
 def outer(input: Array, vec2: Array) -> Array:
     """All products of two vectors' elements, (n, m)."""
     if input.ndim != 1:
@@ -204,7 +204,7 @@ def outer(input: Array, vec2: Array) -> Array:
     return input[:, None] * vec2[None, :]
 
 
-@op(method=True, promote="same", grad_name="MulBackward0")
+@op(method=True, promote="same", elementwise=False, grad_name="MulBackward0")
 def ger(input: Array, vec2: Array) -> Array:
     """The same as `outer`."""
     return outer(input, vec2)
@@ -345,7 +345,7 @@ def baddbmm(input: Array, batch1: Array, batch2: Array, *, beta: Number = 1, alp
     return _scaled(beta, input) + _times(alpha, contract(batch1, batch2, ((2,), (1,)), ((0,), (0,))))
 
 
-@op(method=True, inplace=True, promote="same")
+@op(method=True, inplace=True, promote="same", elementwise=False)
 def addr(input: Array, vec1: Array, vec2: Array, *, beta: Number = 1, alpha: Number = 1) -> Array:
     """beta * input + alpha * outer(vec1, vec2)."""
     for label, vec in (("vec1", vec1), ("vec2", vec2)):

@@ -17,6 +17,7 @@ from jax import lax
 from jtorch._ops._common import Array, dtype_of, is_complex, is_float, scalar_name, wrap_dims
 from jtorch._ops.distances import p_norm
 from jtorch._ops.registry import op
+from jtorch._runtime import dtypes
 
 
 def _wide(x: Array) -> Array:
@@ -206,7 +207,7 @@ def rms_norm(
     if eps is None:
         # Half types are computed in float32, and torch takes the epsilon of what it computes in.
         eps = float(np.finfo(dtype_of(x).to_real().np).eps)
-    square = x.real * x.real + x.imag * x.imag if is_complex(x) else lax.square(x)
+    square = x * x  # of a complex number too, where it is no length
     y = x * lax.rsqrt(_mean(square, axes) + np.asarray(eps, square.dtype))
     return _affine(y, weight, None, input.shape[axes[0] :]).astype(input.dtype)
 
@@ -257,13 +258,14 @@ def local_response_norm(input: Array, size: int, alpha: float = 1e-4, beta: floa
     if not input.size:
         return input
     channels = input.shape[1]
-    x = _wide(input)
+    exact = not is_float(input) and not is_complex(input)
+    x = input.astype(dtypes.get_default_dtype().np) if exact else _wide(input)
     pads = [(0, 0)] * x.ndim
     pads[1] = (size // 2, (size - 1) // 2)
     padded = jnp.pad(lax.square(x), pads)
     total = sum(lax.slice_in_dim(padded, i, i + channels, axis=1) for i in range(size))
     scale = (total * np.asarray(alpha / size, x.dtype) + np.asarray(k, x.dtype)) ** np.asarray(beta, x.dtype)
-    return (x / scale).astype(input.dtype)
+    return (x / scale).astype(x.dtype if exact else input.dtype)
 
 
 @op(function=False, namespaces=("nn.functional",), grad_name="DivBackward0")

@@ -54,7 +54,7 @@ class Op:
     """A declared operation. `key` is unique; `name` is public and may be shared by overloads."""
 
     __slots__ = (
-        "cache", "check", "differentiable", "fn", "function", "grad_name", "id", "inplace", "key", "method", "name", "namespaces",
+        "cache", "check", "differentiable", "elementwise", "fn", "function", "grad_name", "id", "inplace", "key", "method", "name", "namespaces",
         "out", "params", "promote", "promote_args", "returns", "saves", "varargs", "wide",
     )  # fmt: skip
 
@@ -77,6 +77,7 @@ def op(
     key: str | None = None,
     promote: str | None = None,
     promote_args: tuple[str, ...] | None = None,
+    elementwise: bool = True,
     function: bool = True,
     method: bool = False,
     inplace: bool = False,
@@ -97,6 +98,7 @@ def op(
     promote: "same" brings the tensor and number arguments to their common dtype before the call; "float" does too, and
         integers go to the default float dtype; "double" brings them to float64, or complex128 where any is complex.
     promote_args: the arguments that take part, by default every Array, Arrays and Operand one.
+    elementwise: for promoting operations, whether those arguments must broadcast with each other.
     function, method, inplace, out: which of `torch.f`, `Tensor.f`, `Tensor.f_` and `out=` there are.
     namespaces: further public homes, such as "nn.functional" or "linalg". An operation of these alone says
         function=False.
@@ -118,7 +120,7 @@ def op(
             raise ValueError(f"operation {unique!r} is declared twice")
         camel = "".join(part[:1].upper() + part[1:] for part in public.split("_"))
         OPS[unique] = Op(
-            fn, unique, name=public, promote=promote, promote_args=promote_args, function=function, method=method,
+            fn, unique, name=public, promote=promote, promote_args=promote_args, elementwise=elementwise, function=function, method=method,
             inplace=inplace, out=out, namespaces=namespaces, returns=returns,
             grad_name=grad_name or camel + "Backward0", differentiable=differentiable, saves=saves, varargs=varargs, wide=wide,
             check=check,

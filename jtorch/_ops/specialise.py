@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
+from jtorch._ops.grad_names import grad_name, names_of, places_of
 from jtorch._ops.registry import ARRAYS, NUMBER, OPERAND, STATIC, Op
 from jtorch._runtime import devices, dtypes
 from jtorch._runtime.avals import Aval
@@ -94,7 +95,7 @@ def common_device(inputs: tuple[Aval, ...]):
         if a.device is not where:
             if where is None:
                 where = a.device
-            elif a.device is devices.CPU and a.ndim == 0 and where is not devices.META:
+            elif a.device is devices.CPU and a.ndim == 0:
                 continue
             elif where is devices.CPU and all(b.ndim == 0 for b in inputs if b.device is devices.CPU):
                 where = a.device
@@ -120,8 +121,9 @@ def _build(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
         if op.check is not None:
             op.check(_given(op, layout, inputs))
         target, joined = _common(op, layout, inputs, joins)
-        shape = broadcast_shapes([a.shape for a in joined])
-        strides = elementwise_strides(shape, _spread(inputs, shape, joined))
+        if op.elementwise:
+            shape = broadcast_shapes([a.shape for a in joined])
+            strides = elementwise_strides(shape, _spread(inputs, shape, joined))
         compute = target.np
         if target in (dtypes.float16, dtypes.bfloat16) and any(
             join and p.kind == OPERAND and entry[0] in "fis" for join, p, entry in zip(joins, op.params, layout, strict=True)
@@ -165,11 +167,13 @@ def _build(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
         fn,
         inputs,
         numbers,
-        grad_name=op.grad_name,
+        grad_name=grad_name(op, layout, inputs),
         differentiable=op.differentiable,
         saves_output=op.saves == "output",
         device=where,
         strides=strides,
+        names=names_of(op, layout),
+        places=places_of(op, layout),
     )
 
 

@@ -77,8 +77,9 @@ ALIASES = {
 _REAL = {complex64: float32, complex128: float64}
 _COMPLEX = {float32: complex64, float64: complex128, float16: complex64, bfloat16: complex64}
 
-# Signed widths, for integer promotion: an unsigned type meets a signed one at the next signed width.
-_SIGNED = {1: int8, 2: int16, 4: int32, 8: int64}
+# Dtypes that hardly promote with others.
+_WIDE_UNSIGNED = (uint16, uint32, uint64)
+_EIGHTS = (float8_e4m3fn, float8_e5m2)
 _FLOAT_RANK = {float16: 1, bfloat16: 1, float32: 2, float64: 3}
 
 
@@ -110,6 +111,13 @@ def _promote(a: dtype, b: dtype) -> dtype:
         return a
     if a.category > b.category:
         a, b = b, a
+    if a in _EIGHTS or b in _EIGHTS:
+        raise RuntimeError(f"Promotion for Float8 Types is not supported, attempted to promote {_scalar_name(a)} and {_scalar_name(b)}")
+    if (a in _WIDE_UNSIGNED or b in _WIDE_UNSIGNED) and b.category != FLOATING:
+        raise RuntimeError(
+            "Promotion for uint16, uint32, uint64 types is not supported, attempted to promote "
+            f"{_scalar_name(a)} and {_scalar_name(b)}"
+        )
     if b.category == COMPLEX:
         if a.category < FLOATING:
             return b
@@ -118,8 +126,6 @@ def _promote(a: dtype, b: dtype) -> dtype:
     if b.category == FLOATING:
         if a.category < FLOATING:
             return b
-        if a not in _FLOAT_RANK or b not in _FLOAT_RANK:
-            raise RuntimeError(f"Promotion for Float8 Types is not supported, attempted to promote {_scalar_name(a)} and {_scalar_name(b)}")
         if _FLOAT_RANK[a] == _FLOAT_RANK[b]:
             return float32  # half and bfloat16 hold neither each other's range nor precision
         return a if _FLOAT_RANK[a] > _FLOAT_RANK[b] else b
@@ -127,12 +133,7 @@ def _promote(a: dtype, b: dtype) -> dtype:
         return b
     if a.is_signed == b.is_signed:
         return a if a.itemsize >= b.itemsize else b
-    unsigned, signed = (a, b) if b.is_signed else (b, a)
-    if unsigned is not uint8:
-        raise RuntimeError(
-            "Promotion for uint16, uint32, uint64 types is not supported, attempted to promote "
-            f"{_scalar_name(a)} and {_scalar_name(b)}"
-        )
+    signed = b if b.is_signed else a
     return signed if signed.itemsize > 1 else int16
 
 

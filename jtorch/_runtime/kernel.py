@@ -43,8 +43,8 @@ class Kernel:
     """`fn(*arrays, *numbers)` gives a tuple of arrays. `inputs` are avals, `numbers` a string of "f" and "i"."""
 
     __slots__ = (
-        "_calls", "_compiled", "_reads", "_vjps", "autocast", "differentiable", "fn", "grad_name", "id", "inputs", "name", "numbers",
-        "out", "saves_output", "view_of",
+        "_calls", "_compiled", "_reads", "_vjps", "autocast", "differentiable", "fn", "grad_name", "id", "inputs", "name", "names",
+        "numbers", "out", "places", "saves_output",
     )  # fmt: skip
 
     def __init__(
@@ -60,11 +60,14 @@ class Kernel:
         out: tuple[Aval, ...] | None = None,
         device=None,
         strides: tuple[int, ...] | None = None,
+        names: tuple[str, ...] | None = None,
+        places: tuple[int | None, ...] | None = None,
     ):
         self.id = next(_ids)
         self.name, self.fn, self.inputs, self.numbers = name, fn, inputs, numbers
         self.grad_name = grad_name or name
         self.saves_output = saves_output
+        self.names, self.places = names, places  # of the inputs in torch's account of the backward
         if out is None:
             results = jax.eval_shape(fn, *[a.struct for a in inputs], *[_NUMBERS[k] for k in numbers])
             where = device or (inputs[0].device if inputs else devices.CPU)

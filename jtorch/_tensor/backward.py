@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from jtorch._autograd import engine
-from jtorch._autograd.graph import node_of
+from jtorch._autograd.graph import Edges, node_of
 from jtorch._runtime.executor import Value
 from jtorch._tensor.base import Tensor, wrap
-from jtorch._tensor.derive import cast
-from jtorch._tensor.storage import value_of
+from jtorch._tensor.derive import call, cast
+from jtorch._tensor.storage import alias, value_of
+
+
+class GradientEdge(NamedTuple):
+    """A place in the graph: a node and which of its outputs."""
+
+    node: Edges
+    output_nr: int
+    ownership_token: Any = None
 
 
 def _tuple(x) -> tuple:
-    return (x,) if isinstance(x, Tensor) else tuple(x)
+    return (x,) if isinstance(x, Tensor | GradientEdge) else tuple(x)
 
 
-def _cotangent(t: Tensor, g: Tensor | None, create: bool) -> Value | None:
+def _cotangent(t: Tensor | GradientEdge, g: Tensor | None, index: int) -> Value | None:
     """The cotangent to start from: what was given, checked; None for a scalar that starts from one."""
+    if g is not None and not isinstance(g, Tensor):
+        raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
+    if isinstance(t, GradientEdge):
+        if g is None:
+            raise RuntimeError("If a grad_output is None, the corresponding output must be a Tensor and not a GradientEdge")
+        return value_of(g)
     v = value_of(t)
     if g is None:
         if v.node is None:
@@ -27,25 +42,37 @@ def _cotangent(t: Tensor, g: Tensor | None, create: bool) -> Value | None:
         if not v.aval.dtype.is_floating_point:
             raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {t.dtype}")
         return None
-    if not isinstance(g, Tensor):
-        raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
     if g.shape != t.shape:
         raise RuntimeError(
-            f"Mismatch in shape: grad_output[0] has a shape of {g.shape} and output[0] has a shape of {t.shape}."
+            f"Mismatch in shape: grad_output[{index}] has a shape of {g.shape} and output[{index}] has a shape of {t.shape}."
         )
     if g.dtype.is_complex != t.dtype.is_complex:
         raise RuntimeError(
             "For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in dtype: "
-            f"grad_output[0] has a dtype of {g.dtype} and output[0] has a dtype of {t.dtype}."
+            f"grad_output[{index}] has a dtype of {g.dtype} and output[{index}] has a dtype of {t.dtype}."
         )
     gv = value_of(g)
-    return cast(gv, t.dtype) if gv.aval.dtype is not t.dtype else gv
+    if gv.aval.dtype is not t.dtype:
+        return cast(gv, t.dtype)
+    # A leaf would take what it is given for its grad: that must not be the user's own value.
+    return alias(gv) if v.node is not None and v.node.kind == 1 else gv
 
 
-_NO_GRAPH = "element {} of tensors does not require grad and does not have a grad_fn"
+def _cotangents(roots: tuple, given) -> list[Value | None]:
+    grads = (None,) * len(roots) if given is None else _tuple(given)
+    if len(grads) != len(roots):
+        raise RuntimeError(f"got {len(roots)} tensors and {len(grads)} gradients")
+    cts = [_cotangent(t, g, i) for i, (t, g) in enumerate(zip(roots, grads, strict=True))]
+    for i, t in enumerate(roots):
+        if not isinstance(t, GradientEdge) and value_of(t).node is None:
+            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+    return cts
 
 
-def backward(tensors, grad_tensors=None, retain_graph: bool | None = None, create_graph: bool = False, grad_variables=None, inputs=None) -> None:
+def backward(
+    tensors, grad_tensors=None, retain_graph: bool | None = None, create_graph: bool = False, grad_variables=None,
+    inputs=None,
+) -> None:  # fmt: skip
     """Adds the gradients of `tensors` to the grads of the leaves they were computed from.
 
     inputs: only these leaves' grads (and these other tensors') are added to.
@@ -53,44 +80,42 @@ def backward(tensors, grad_tensors=None, retain_graph: bool | None = None, creat
     if grad_tensors is None:
         grad_tensors = grad_variables
     roots = _tuple(tensors)
-    if inputs is not None and not isinstance(inputs, Tensor) and not len(inputs):
+    leaves = None if inputs is None else _tuple(inputs)
+    if leaves is not None and not leaves:
         raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
-    given = (None,) * len(roots) if grad_tensors is None else _tuple(grad_tensors)
     retain = create_graph if retain_graph is None else retain_graph
-    cts = [_cotangent(t, g, create_graph) for t, g in zip(roots, given, strict=True)]
-    for i, t in enumerate(roots):
-        if value_of(t).node is None:
-            raise RuntimeError(_NO_GRAPH.format(i))
-    if len(roots) == 1 and inputs is None and not create_graph:
+    cts = _cotangents(roots, grad_tensors)
+    if len(roots) == 1 and leaves is None and not create_graph and isinstance(roots[0], Tensor):
         engine.backward(value_of(roots[0]), cts[0], retain)
         return
     starts = _starts(roots, cts)
-    if inputs is None:
+    if leaves is None:
         engine.run(starts, retain=retain, create=create_graph)
         return
-    leaves = _tuple(inputs)
-    grads = engine.run(starts, retain=retain, create=create_graph, inputs=_places(leaves))
-    from jtorch._autograd.graph import AccumulateGrad, accumulate
-
-    for t, g in zip(leaves, grads or (), strict=True):
-        if g is not None:
-            node = value_of(t).node
-            if type(node) is AccumulateGrad:
-                accumulate(node, g)
-            else:
-                t._grad = wrap(g) if t._grad is None else wrap(engine.add(value_of(t._grad), g))
+    places = _places(leaves)
+    for t in leaves:
+        if isinstance(t, Tensor):
+            t.retain_grad()
+    engine.run(starts, retain=retain, create=create_graph, inputs=places, capture=False)
 
 
 def _starts(roots, cts):
-    return [
-        (node_of(value_of(t)), value_of(t).nr, ct if ct is not None else engine.ones(value_of(t).aval))
-        for t, ct in zip(roots, cts, strict=True)
-    ]
+    starts = []
+    for t, ct in zip(roots, cts, strict=True):
+        if isinstance(t, GradientEdge):
+            starts.append((t.node, t.output_nr, ct))
+        else:
+            v = value_of(t)
+            starts.append((node_of(v), v.nr, ct if ct is not None else engine.ones(v.aval)))
+    return starts
 
 
-def _places(inputs: Sequence[Tensor]):
+def _places(inputs: Sequence[Tensor | GradientEdge]):
     places = []
     for t in inputs:
+        if isinstance(t, GradientEdge):
+            places.append((t.node, t.output_nr))
+            continue
         v = value_of(t)
         node = node_of(v)
         if node is None:
@@ -108,43 +133,46 @@ def grad(
 
     is_grads_batched: the first dim of each of `grad_outputs` counts several cotangents; the results have it too.
     """
-    roots, leaves = _tuple(outputs), _tuple(inputs)
-    given = (None,) * len(roots) if grad_outputs is None else _tuple(grad_outputs)
-    retain = create_graph if retain_graph is None else retain_graph
     if materialize_grads and allow_unused is False:
-        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
+        raise ValueError(
+            "Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False."
+        )
+    roots, leaves = _tuple(outputs), _tuple(inputs)
+    if not leaves:
+        raise ValueError("grad requires non-empty inputs.")
+    retain = create_graph if retain_graph is None else retain_graph
+    unused = bool(allow_unused or materialize_grads)
     if is_grads_batched:
-        return _batched(roots, leaves, given, retain, create_graph, bool(allow_unused or materialize_grads), materialize_grads)
-    cts = [_cotangent(t, g, create_graph) for t, g in zip(roots, given, strict=True)]
-    for i, t in enumerate(roots):
-        if value_of(t).node is None:
-            raise RuntimeError(_NO_GRAPH.format(i))
+        return _batched(roots, leaves, grad_outputs, retain, create_graph, unused, materialize_grads)
+    cts = _cotangents(roots, grad_outputs)
     grads = engine.run(_starts(roots, cts), retain=retain, create=create_graph, inputs=_places(leaves)) or []
-    return _results(leaves, grads, bool(allow_unused or materialize_grads), materialize_grads)
+    return _results(leaves, grads, unused, materialize_grads)
 
 
 def _results(leaves, grads, allow_unused: bool, materialize: bool):
-    results = []
-    for t, g in zip(leaves, grads, strict=True):
-        if g is None:
-            if not allow_unused:
-                raise RuntimeError(
-                    "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True "
-                    "if this is the desired behavior."
-                )
-            if materialize:
-                from jtorch._tensor.creation import zeros_like
-
-                results.append(zeros_like(t))
-                continue
-        results.append(None if g is None else wrap(g))
+    results: list[Tensor | None] = []
+    for i, (t, g) in enumerate(zip(leaves, grads, strict=True)):
+        if g is not None:
+            results.append(wrap(g))
+            continue
+        if not allow_unused:
+            raise RuntimeError(
+                f"The differentiated Tensor at index {i} appears to not have been used in the graph. Set "
+                "allow_unused=True if this is the desired behavior."
+            )
+        results.append(_zeros(t) if materialize else None)
     return tuple(results)
 
 
-def _batched(roots, leaves, given, retain, create, allow_unused, materialize):
-    from jtorch._tensor.derive import call
+def _zeros(t: Tensor) -> Tensor:
+    from jtorch._tensor.creation import zeros_like
 
-    count = next(g.shape[0] for g in given if g is not None)
+    return zeros_like(t)
+
+
+def _batched(roots, leaves, given, retain, create, allow_unused, materialize):
+    given = (None,) * len(roots) if given is None else _tuple(given)
+    count = next((g.shape[0] for g in given if g is not None and g.ndim), 0)
     rows = []
     for i in range(count):
         last = i == count - 1

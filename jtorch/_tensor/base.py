@@ -12,7 +12,7 @@ from jtorch._autograd import engine, graph
 from jtorch._autograd.graph import AccumulateGrad, RemovableHandle, node_of, observe
 from jtorch._ops._common import wrap_dim
 from jtorch._runtime import devices, dtypes, executor
-from jtorch._runtime.avals import Aval, Size
+from jtorch._runtime.avals import Aval, Size, aval
 from jtorch._runtime.dtypes import FLOATING
 from jtorch._runtime.executor import T, Value
 from jtorch._tensor import printing
@@ -204,8 +204,10 @@ class Tensor:
         return UntypedStorage(storage_of(self))
 
     def storage(self):
-        """The memory, as an object that is the same for all sharers."""
-        return self.untyped_storage()
+        """The memory in elements of this tensor's dtype."""
+        from jtorch._tensor.storage_api import TypedStorage
+
+        return TypedStorage(self.untyped_storage(), self.dtype)
 
     def _is_view(self) -> bool:
         return self._base is not None
@@ -275,7 +277,8 @@ class Tensor:
                 raise RuntimeError("can't assign Variable as its own grad")
             if value.shape != self.shape:
                 raise RuntimeError(
-                    f"assigned grad has data of a different size: expected {list(self.shape)} but got {list(value.shape)}"
+                    f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size "
+                    f"'{list(self.shape)}'. Please ensure that the gradient and the tensor are the same size"
                 )
             if value.dtype is not self.dtype:
                 raise RuntimeError(
@@ -591,7 +594,10 @@ class _Opaque:
 def flatten(t: Tensor):
     """A tensor as JAX sees it: one array, and whether it is a leaf that requires grad."""
     v = value_of(t)
-    array = v.array if isinstance(v, _Opaque) else executor.concrete(v)
+    if isinstance(v, _Opaque):
+        array = v.array
+    else:
+        array = v.aval.struct if v.aval.device is devices.META else executor.concrete(v)
     return (array,), (type(t), v.node is not None and v.node.kind == 1)
 
 
@@ -602,6 +608,8 @@ def unflatten(aux, children) -> Tensor:
     t = new(cls)
     if isinstance(array, Tensor):
         t._value = detached(value_of(array))
+    elif isinstance(array, jax.ShapeDtypeStruct):
+        t._value = Value(aval(array.shape, dtypes.from_numpy(array.dtype), devices.META))
     elif isinstance(array, jax.Array | np.ndarray | np.generic):
         if not isinstance(array, jax.Array):
             array = jax.numpy.asarray(array)

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jtorch._autograd.graph import written_by
 from jtorch._ops.registry import ARRAY, ARRAYS, NUMBER, OPERAND, OPS, OPTIONAL, STATIC, Op
 from jtorch._ops.specialise import A, F, I, kernel_of
 from jtorch._runtime import devices, dtypes, executor
@@ -185,12 +186,12 @@ def lay_out(op: Op, bound: list):
         elif x is None and (kind == OPTIONAL or p.default is None and not p.required):
             layout.append(("s", None))
             entries.append(None)
-        elif kind in (OPERAND, NUMBER):
-            _lay_number(op, p, place, x, layout, numbers, entries)
-        elif isinstance(x, jax.Array):
+        elif isinstance(x, jax.Array) and (kind != NUMBER or isinstance(x, jax.core.Tracer)):
             layout.append(A)
             values.append(executor.of(x))
             entries.append(_missing)
+        elif kind in (OPERAND, NUMBER):
+            _lay_number(op, p, place, x, layout, numbers, entries)
         else:
             raise _expect(op, p.name, place, "Tensor", x)
     return tuple(layout), values, numbers, entries
@@ -232,7 +233,7 @@ def static_of(op: Op, p, place: int, x):
             _check_static(op, p, place, x)
         return x
     if isinstance(x, list | tuple):
-        if p.annotation.startswith("int") and "tuple" not in p.annotation:
+        if p.annotation in ("int", "int | None"):
             raise _expect(op, p.name, place, "int", x)
         return tuple(static_of(op, _FREE, place, e) for e in x)
     if isinstance(x, np.generic):
@@ -256,9 +257,9 @@ _FREE = _Free()
 def _check_static(op: Op, p, place: int, x) -> None:
     wants = p.annotation
     kind = type(x)
-    if not wants or kind is bool and wants.startswith(("bool", "int")):
+    if not wants or kind is bool and "bool" in wants:
         return
-    if wants.startswith("int") and kind is float:
+    if wants.startswith("int") and (kind is bool or kind is float and "float" not in wants):
         raise _expect(op, p.name, place, "int", x)
     if wants.startswith(("int", "float", "bool", "tuple")) and kind is str and "str" not in wants:
         raise _expect(op, p.name, place, wants.split(" ")[0].split("[")[0], x)
@@ -419,7 +420,9 @@ def store_in_place(t: Tensor, result: Value, name: str) -> None:
         result = cast(result, a.dtype)
     elif result is value_of(t):
         result = alias(result)
+    old = value_of(t)
     write(t, result)
+    written_by(old, result)
 
 
 # ---- generated functions ---------------------------------------------------------------------------------------------
@@ -626,6 +629,8 @@ def functions() -> dict[str, Callable]:
     for name, ops in _groups(lambda op: op.inplace and op.function).items():
         if len(ops[0].params) < 2 or ops[0].params[1].kind in (STATIC, NUMBER) or name in _WRITTEN_BY_FUNCTION:
             found[name + "_"] = getattr(Tensor, name + "_")
+    for name in ("celu", "selu", "threshold"):  # these are functions only: their in-place forms are no methods
+        found[name + "_"] = in_place(_groups(lambda op, name=name: op.name == name and op.function)[name][0], found[name])
     return found
 
 

@@ -193,7 +193,7 @@ def copy_(self: Tensor, src, non_blocking: bool = False) -> Tensor:
         if not isinstance(src, np.ndarray | np.generic | jax.Array | int | float | complex):
             raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
         src = tensor(src)
-    if src.device is not self.device and not self.is_meta:
+    if src.device is not self.device:
         src = src.to(self.device)
     v = cast(value_of(src), self.dtype)
     if v.aval.shape != self.shape:
@@ -236,15 +236,28 @@ def masked_fill_(self: Tensor, mask: Tensor, value) -> Tensor:
     return self
 
 
+def apply_(self: Tensor, callable) -> Tensor:
+    """Replaces each element by what a Python function of it gives. Slow: one call an element."""
+    return copy_(self, tensor([callable(x) for x in self.detach().reshape(-1).tolist()], dtype=self.dtype).reshape(self.shape))
+
+
+def map_(self: Tensor, other: Tensor, callable) -> Tensor:
+    """Replaces each element by what a Python function of it and of the other tensor's gives. Slow: one call an element."""
+    pairs = zip(self.detach().reshape(-1).tolist(), other.detach().expand(self.shape).reshape(-1).tolist(), strict=True)
+    return copy_(self, tensor([callable(x, y) for x, y in pairs], dtype=self.dtype).reshape(self.shape))
+
+
 def set_(self: Tensor, source=None, storage_offset: int = 0, size=None, stride=None) -> Tensor:
     """Makes this tensor share another's memory, with a size, strides and offset."""
     if source is None:
         from jtorch._tensor.creation import empty
 
         source = empty(0, dtype=self.dtype, device=self.device)
-    from jtorch._tensor.storage_api import UntypedStorage
+    from jtorch._tensor.storage_api import TypedStorage, UntypedStorage
 
     node = value_of(self).node
+    if isinstance(source, TypedStorage):
+        source = source.untyped()
     if isinstance(source, UntypedStorage):
         source = source.as_tensor(self.dtype)
         if size is None:
@@ -409,9 +422,12 @@ _OPERATORS = {
 
 def numpy_ufunc(self: Tensor, ufunc, method: str, *inputs: Any, **kwargs: Any):
     """NumPy functions of tensors work on their NumPy copies and give tensors."""
-    if method == "__call__" and len(inputs) == 2 and isinstance(inputs[0], np.generic) and ufunc in _OPERATORS:
-        # A NumPy scalar on the left of an operator counts as the Python number that it is.
-        return _OPERATORS[ufunc](inputs[0].item(), inputs[1])
+    if method == "__call__" and len(inputs) == 2 and ufunc in _OPERATORS and not kwargs:
+        left = inputs[0]
+        if isinstance(left, np.generic) or isinstance(left, np.ndarray) and not left.ndim:
+            # A NumPy scalar on the left of an operator counts as a Python number (its bools, as in torch, as floats).
+            number = float(left) if left.dtype == bool else left.item()
+            return _OPERATORS[ufunc](number, inputs[1])
     arrays = [x.numpy() if isinstance(x, Tensor) else x for x in inputs]
     if kwargs.get("out") is not None:
         kwargs["out"] = tuple(o.numpy() if isinstance(o, Tensor) else o for o in kwargs["out"])
@@ -426,7 +442,7 @@ def numpy_ufunc(self: Tensor, ufunc, method: str, *inputs: Any, **kwargs: Any):
 def attach() -> None:
     """Gives Tensor these methods."""
     for f in (
-        clone, contiguous, is_contiguous, to, cpu, cuda, type_as, copy_, fill_, zero_, masked_fill_, set_, resize_,
+        clone, contiguous, is_contiguous, to, cpu, cuda, type_as, apply_, map_, copy_, fill_, zero_, masked_fill_, set_, resize_,
         resize_as_, pin_memory, share_memory_,
     ):  # fmt: skip
         setattr(Tensor, f.__name__, f)

@@ -7,6 +7,7 @@ import functools
 import jax
 import numpy as np
 
+from jtorch._runtime import dtypes
 from jtorch._runtime.dtypes import INTEGRAL
 from jtorch._tensor import derive
 from jtorch._tensor.base import Tensor
@@ -37,9 +38,25 @@ def _reflected(f):
     return operator
 
 
+_OPERANDS = (Tensor, jax.Array, int, float, complex, np.generic)
+
+
+def _divided_into(self, other):
+    """`other / self`, as torch computes it: by way of the reciprocal."""
+    if isinstance(other, _OPERANDS):
+        return FUNCTIONS["reciprocal"](self) * other
+    return NotImplemented
+
+
+def _subtracted_from(self, other):
+    if isinstance(other, _OPERANDS):
+        return FUNCTIONS["rsub"](self, other)
+    return NotImplemented
+
+
 def _in_place(name: str):
     def operator(self, other):
-        if isinstance(other, Tensor | int | float | complex | np.generic | jax.Array):
+        if isinstance(other, _OPERANDS):
             return getattr(self, name)(other)
         if isinstance(other, np.ndarray):
             return getattr(self, name)(tensor(other))
@@ -56,6 +73,8 @@ def pow_(input, exponent, *, out=None) -> Tensor:
             if kind is int and exponent < 0 and input.dtype.category <= 1:
                 raise RuntimeError("Integers to negative integer powers are not allowed.")
             r = FUNCTIONS["pow.static"](input, exponent)
+        elif kind is bool and input.dtype is dtypes.bool:
+            r = input.clone() if exponent else FUNCTIONS["logical_or"](input, ~input)
         else:
             r = FUNCTIONS["pow"](input, exponent)
     elif isinstance(exponent, Tensor):
@@ -74,7 +93,7 @@ def _pow_in_place(self, exponent):
 def _power(general):
     def operator(self, exponent):
         kind = type(exponent)
-        if (kind is int or kind is float) and exponent in _STATIC_EXPONENTS:
+        if kind is bool or (kind is int or kind is float) and exponent in _STATIC_EXPONENTS:
             return pow_(self, exponent)
         return general(self, exponent)
 
@@ -101,6 +120,8 @@ def attach() -> None:
     for key in _DIVISIONS:
         setattr(Tensor, key, _checked(getattr(Tensor, key)))
         setattr(Tensor, key + "_", _checked(getattr(Tensor, key + "_")))
+    Tensor.__rtruediv__ = _divided_into
+    Tensor.__rsub__ = _subtracted_from
     Tensor.__div__ = Tensor.__truediv__
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", generate(OPS[name], operator=True))

@@ -381,6 +381,7 @@ def _dirty(v: Value, t, marked: bool = True) -> None:
         if node is LAZY:
             step = _step_of(v.slot)
             name = step.kernel.grad_name if step is not None else None
+            node = T.nodes.get(step)
         else:
             name = node.name()
     r = weakref.ref(t)

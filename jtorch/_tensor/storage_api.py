@@ -58,4 +58,62 @@ class UntypedStorage:
         return f"<torch.UntypedStorage of {self.nbytes()} bytes on {self.device}>"
 
 
-TypedStorage = UntypedStorage
+class TypedStorage:
+    """A tensor's memory, counted and read in elements of its dtype."""
+
+    def __init__(self, untyped: UntypedStorage, dtype: dtypes.dtype):
+        self._untyped_storage, self.dtype = untyped, dtype
+
+    def untyped(self) -> UntypedStorage:
+        """The memory in bytes."""
+        return self._untyped_storage
+
+    @property
+    def device(self):
+        """Where the memory is."""
+        return self._untyped_storage.device
+
+    @property
+    def _cdata(self) -> int:
+        return self._untyped_storage._cdata
+
+    def data_ptr(self) -> int:
+        """A number that names this memory."""
+        return self._untyped_storage.data_ptr()
+
+    def nbytes(self) -> int:
+        """Bytes of the memory."""
+        return self._untyped_storage.nbytes()
+
+    def element_size(self) -> int:
+        """Bytes an element."""
+        return self.dtype.itemsize
+
+    def size(self) -> int:
+        """The number of elements."""
+        return self.nbytes() // self.dtype.itemsize
+
+    __len__ = size
+
+    def tolist(self) -> list:
+        """The elements as Python numbers."""
+        return self._untyped_storage.as_tensor(self.dtype).tolist()
+
+    def __getitem__(self, index):
+        return self._untyped_storage.as_tensor(self.dtype)[index].item()
+
+    def __setitem__(self, index, value) -> None:
+        self._untyped_storage.as_tensor(self.dtype)[index] = value
+
+    def __iter__(self):
+        return iter(self.tolist())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TypedStorage) and other._untyped_storage == self._untyped_storage
+
+    def __hash__(self) -> int:
+        return hash(self._untyped_storage)
+
+    def __repr__(self) -> str:
+        rows = "".join(f" {x}\n" for x in self.tolist())
+        return f"{rows}[torch.storage.TypedStorage(dtype={self.dtype!r}, device={self.device}) of size {self.size()}]"

@@ -12,6 +12,8 @@ from jtorch.autograd import functional as functional
 from jtorch.autograd import grad_mode as grad_mode
 from jtorch.autograd import graph as graph
 from jtorch.autograd.anomaly_mode import detect_anomaly as detect_anomaly
+from jtorch.autograd.anomaly_mode import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled
+from jtorch.autograd.anomaly_mode import is_anomaly_enabled as is_anomaly_enabled
 from jtorch.autograd.anomaly_mode import set_detect_anomaly as set_detect_anomaly
 from jtorch.autograd.function import Function as Function
 from jtorch.autograd.gradcheck import gradcheck as gradcheck

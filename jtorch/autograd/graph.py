@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from jtorch._autograd import graph as _graph
 from jtorch._autograd.graph import Edges as Node
 from jtorch._autograd.graph import node_of
+from jtorch._tensor.backward import GradientEdge as GradientEdge
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.storage import value_of
 
@@ -52,14 +53,6 @@ def disable_saved_tensors_hooks(error_message: str):
         yield
     finally:
         saved_tensors_hooks.__enter__ = kept  # type: ignore[method-assign]
-
-
-class GradientEdge(NamedTuple):
-    """A place in the graph: a node and which of its outputs."""
-
-    node: Node
-    output_nr: int
-    ownership_token: Any = None
 
 
 def get_gradient_edge(tensor: Tensor) -> GradientEdge:

@@ -1,0 +1,104 @@
+"""What torch calls the backward of an operation, where that depends on how the operation was called.
+
+torch has one function for each overload, numbered in the name (`SumBackward0` of all elements, `SumBackward1` along
+dims), and composes some operations of others, whose names then show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jtorch._ops.registry import ARRAYS, OPERAND, Op
+from jtorch._runtime.avals import Aval
+
+# Operations that torch gives a second tensor even where it got a number: the backward has a place for it, left empty.
+_NUMBER_HAS_PLACE = frozenset(("add", "sub", "mul", "div", "true_divide", "multiply", "divide", "subtract"))
+
+
+def grad_name(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> str:
+    """The name that `grad_fn` prints."""
+    rule = _RULES.get(op.key)
+    if rule is None:
+        return op.grad_name
+    entries = {p.name: entry for p, entry in zip(op.params, layout, strict=True)}
+    return rule(entries, inputs) or op.grad_name
+
+
+def names_of(op: Op, layout: tuple) -> tuple[str, ...]:
+    """The name of each array, as torch's saved attributes have it."""
+    names: list[str] = []
+    for p, entry in zip(op.params, layout, strict=True):
+        if entry[0] == "a":
+            names.append("self" if p.name == "input" else p.name)
+        elif entry[0] == "l":
+            names += [p.name] * entry[1]
+    return tuple(names)
+
+
+def places_of(op: Op, layout: tuple) -> tuple[int | None, ...] | None:
+    """Which array each place of torch's backward is, None for a number; None for just the arrays in order."""
+    if op.key not in _NUMBER_HAS_PLACE or all(entry[0] in ("a", "l") for entry in layout[:2]):
+        return None
+    places: list[int | None] = []
+    at = 0
+    for p, entry in zip(op.params, layout, strict=True):
+        if entry[0] == "a":
+            places.append(at)
+            at += 1
+        elif p.kind == OPERAND:
+            places.append(None)
+        elif p.kind == ARRAYS:
+            return None
+    return tuple(places)
+
+
+def _is_number(entry: tuple) -> bool:
+    return entry[0] in ("f", "i") or (entry[0] == "s" and isinstance(entry[1], int | float | complex))
+
+
+def _along(name: str, of_all: str, of_dims: str, param: str = "dim") -> Callable:
+    def rule(entries, inputs):
+        return name + (of_all if entries[param] == ("s", None) else of_dims)
+
+    return rule
+
+
+def _matmul(entries, inputs):
+    a, b = (x.ndim for x in inputs)
+    if b == 1:
+        return {1: "DotBackward0", 2: "MvBackward0"}.get(a, "UnsafeViewBackward0")
+    if a == 1:
+        return "SqueezeBackward4" if b == 2 else "SqueezeBackward1"
+    return "MmBackward0" if a == b == 2 else "UnsafeViewBackward0"
+
+
+def _linear(entries, inputs):
+    a, bias = inputs[0].ndim, entries["bias"][0] == "a"
+    if inputs[1].ndim == 1:
+        return None
+    if not bias:
+        return {1: "SqueezeBackward4", 2: "MmBackward0"}.get(a, "UnsafeViewBackward0")
+    return {1: "ViewBackward0", 2: "AddmmBackward0"}.get(a, "ViewBackward0")
+
+
+def _div(entries, inputs):
+    mode = entries.get("rounding_mode", ("s", None))
+    return "DivBackward0" if mode == ("s", None) else "DivBackward2"
+
+
+_RULES: dict[str, Callable] = {
+    "sum": _along("SumBackward", "0", "1"),
+    "mean": _along("MeanBackward", "0", "1"),
+    "prod": _along("ProdBackward", "0", "1"),
+    "rsub": lambda entries, inputs: "RsubBackward1" if _is_number(entries["other"]) else "RsubBackward0",
+    "pow": lambda entries, inputs: (
+        "PowBackward2" if _is_number(entries["input"]) else "PowBackward0" if _is_number(entries["exponent"]) else "PowBackward1"
+    ),
+    "lerp": lambda entries, inputs: "LerpBackward0" if _is_number(entries["weight"]) else "LerpBackward1",
+    "div": _div,
+    "divide": _div,
+    "true_divide": _div,
+    "matmul": _matmul,
+    "linalg.matmul": _matmul,
+    "linear": _linear,
+}
