@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math as _math
+from builtins import bool as _bool
+from builtins import int as _int
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from jtorch._autograd.modes import enable_grad as enable_grad
 from jtorch._autograd.modes import inference_mode as inference_mode
@@ -50,6 +53,9 @@ from jtorch._version import __version__ as __version__
 
 pi, e, tau, inf, nan, newaxis = _math.pi, _math.e, _math.tau, _math.inf, _math.nan, None
 
+if _TYPE_CHECKING:
+    from jtorch._stubs.top import *  # noqa: F403
+
 globals().update({_d.name: _d for _d in _dtypes.ALL} | _dtypes.ALIASES)
 globals().update(_derive.functions())
 for _room in (_views, _reshaping, _functions, _creation, _windows, _random):
@@ -63,7 +69,7 @@ swap_tensors = _methods.swap_tensors
 default_generator = _random.default_generator
 
 
-def is_storage(obj) -> bool:
+def is_storage(obj) -> _bool:
     """Whether an object is a tensor's memory."""
     return isinstance(obj, UntypedStorage | TypedStorage)
 
@@ -100,16 +106,16 @@ for _d, _name in _dtypes.SCALAR_NAMES.items():
     globals()[f"{_name}Tensor"] = _typed(f"{_name}Tensor", _d)
 
 
-def get_num_threads() -> int:
+def get_num_threads() -> _int:
     """The number of threads XLA uses on the CPU."""
     import os
 
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def set_num_threads(n: int) -> None:
+def set_num_threads(n: _int) -> None:
     """Checked and otherwise without effect: XLA takes its threads when it starts (use `taskset`, or JAX's flags)."""
-    if not isinstance(n, int) or n <= 0:
+    if not isinstance(n, _int) or n <= 0:
         raise RuntimeError("set_num_threads expects a positive integer")
 
 
@@ -127,11 +133,11 @@ def get_float32_matmul_precision() -> str:
     return "highest"
 
 
-def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
+def use_deterministic_algorithms(mode: _bool, *, warn_only: _bool = False) -> None:
     """Accepted: XLA's CPU programs are deterministic."""
 
 
-def are_deterministic_algorithms_enabled() -> bool:
+def are_deterministic_algorithms_enabled() -> _bool:
     """Whether results are the same from run to run: on the CPU always."""
     return True
 
@@ -149,6 +155,7 @@ def compile(model=None, **options):
 
 from jtorch import autograd as autograd  # noqa: E402
 from jtorch import cuda as cuda  # noqa: E402
+from jtorch import fft as fft  # noqa: E402
 from jtorch import linalg as linalg  # noqa: E402
 from jtorch import nn as nn  # noqa: E402
 from jtorch import optim as optim  # noqa: E402

@@ -100,11 +100,23 @@ def test_a_kernel_is_traced_once_for_each_shape():
 
 def test_long_traces_are_cut(monkeypatch):
     monkeypatch.setattr(executor, "MAX_TRACE", 20)
+    monkeypatch.setattr(executor, "LOOP", 20)
     x = torch.zeros(4)
     for _ in range(100):
         x = x + 1
         assert T.at.depth <= 25
     assert x.tolist() == [100.0] * 4
+
+
+def test_loops_without_a_sync_settle_on_few_programs():
+    x = torch.full((3,), 0.5)
+    for _ in range(2000):
+        x = (x * 0.99 + 0.01).tanh()
+    compiles = executor.stats.compiles
+    for _ in range(2000):
+        x = (x * 0.99 + 0.01).tanh()
+    assert executor.stats.compiles - compiles <= 1
+    assert T.at.depth <= executor.LOOP + 4
 
 
 def test_the_trie_is_bounded(monkeypatch):

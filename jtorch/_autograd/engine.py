@@ -17,6 +17,7 @@ from jtorch._autograd import graph
 from jtorch._autograd.graph import AccumulateGrad, node_of
 from jtorch._runtime import executor
 from jtorch._runtime.avals import Aval
+from jtorch._runtime.dtypes import SCALAR_NAMES
 from jtorch._runtime.executor import LAZY, T, Value
 from jtorch._runtime.kernel import Kernel
 
@@ -73,7 +74,7 @@ def backward(root: Value, ct: Value | None, retain: bool) -> None:
                 grads.append((T.nodes_in[leaf][0], grad))
             T.at = jump.end
             for node, grad in grads:
-                graph.accumulate(node, grad)
+                graph.accumulate(node, grad, False)
             return
         executor.room()
         if root.node is LAZY:
@@ -130,7 +131,7 @@ def _walk_and_remember(root: Value, ct: Value | None, retain: bool, key) -> None
         leaves = [(leaf_slots[id(leaf)], v.slot, v.aval) for leaf, v in arrived]
         at.jumps[key] = _Jump(T.at, leaves, freed)
     for leaf, value in arrived:
-        graph.accumulate(leaf, value)
+        graph.accumulate(leaf, value, False)
 
 
 def run(
@@ -185,12 +186,12 @@ def _run(roots, retain, inputs, capture, accumulate, ran):
         leaf = node.kind == 1
         runs = needed is None or node in needed or (leaf and node in targets and not capture)
         grads = ()
-        if targets is not None and capture and node in targets:
-            # The gradient of a tensor that the backward goes on through is taken before its hooks.
+        if targets is not None and node in targets:
             if not runs:
-                cts = _hooked_cts(node, cts)
-            for nr, ct in enumerate(cts):
-                captured[node, nr] = ct
+                cts = _seen(node, cts)
+            if capture:  # of a tensor that the backward goes on through: before its hooks
+                for nr, ct in enumerate(cts):
+                    captured[node, nr] = ct
         if runs and any(ct is not None for ct in cts):
             cts = _before(node, cts)
             if leaf:
@@ -269,8 +270,8 @@ def _put(buffers, node, nr: int, ct: Value) -> None:
     cts[nr] = ct if cts[nr] is None else add(cts[nr], ct)
 
 
-def _hooked_cts(node, cts):
-    """The incoming gradients as the hooks on tensors leave them."""
+def _seen(node, cts):
+    """The incoming gradients as the hooks on tensors leave them; tensors that retain theirs get it."""
     if node.tensor_hooks:
         cts = list(cts)
         for nr, hooks in node.tensor_hooks.items():
@@ -281,16 +282,16 @@ def _hooked_cts(node, cts):
                     result = fn(given)
                     # A hook may also have written the gradient in place.
                     cts[nr] = graph.unwrap(given) if result is None else replacement(fn, result, ct)
+    if node.retain:
+        for nr, keep in node.retain.items():
+            if cts[nr] is not None:
+                keep(cts[nr])
     return cts
 
 
 def _before(node, cts):
     """Runs what looks at a node's incoming gradients: hooks on tensors, retained grads, the node's own hooks."""
-    cts = _hooked_cts(node, cts)
-    if node.retain:
-        for nr, keep in node.retain.items():
-            if cts[nr] is not None:
-                keep(cts[nr])
+    cts = _seen(node, cts)
     if node.pre_hooks:
         for fn in list(node.pre_hooks.values()):
             given = tuple([None if ct is None else graph.wrap(ct) for ct in cts])
@@ -323,13 +324,17 @@ def _hook_name(fn) -> str:
     return getattr(fn, "__name__", type(fn).__name__)
 
 
+def _type_name(v: Value) -> str:
+    return f"torch.{SCALAR_NAMES[v.aval.dtype]}Tensor"
+
+
 def replacement(fn, result, old: Value) -> Value:
     """The value of what a hook gives in place of a gradient, checked to be of its kind."""
     if not hasattr(result, "_value"):
-        raise TypeError(f"hook '{_hook_name(fn)}' should return a Tensor or None, but got {type(result).__name__}")
+        raise TypeError(f"expected Variable, but hook returned '{type(result).__name__}'")
     v = graph.unwrap(result)
     if v.aval.dtype is not old.aval.dtype:
-        raise RuntimeError(f"hook '{_hook_name(fn)}' has changed the type of value (was {old.aval.dtype} got {v.aval.dtype})")
+        raise RuntimeError(f"hook '{_hook_name(fn)}' has changed the type of value (was {_type_name(old)} got {_type_name(v)})")
     if v.aval.shape != old.aval.shape:
         raise RuntimeError(f"hook '{_hook_name(fn)}' has changed the size of value")
     return v

@@ -256,7 +256,7 @@ class AccumulateGrad(Edges):
         return []
 
 
-accumulate: Callable[[AccumulateGrad, Value], None] = None  # type: ignore[assignment]  # set by the tensor layer
+accumulate: Callable[..., None] = None  # type: ignore[assignment]  # set by the tensor layer
 
 
 class Modified:

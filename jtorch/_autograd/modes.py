@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self, TypeVar, overload
 
 from jtorch._runtime import executor
 from jtorch._runtime.executor import T
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Mode:
     """Switches recording of gradients; usable as `with`, as a decorator with or without parentheses."""
 
-    def __new__(cls, *args, **kwargs):
+    @overload
+    def __new__(cls, fn: F, /) -> F: ...
+    @overload
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if cls._bare and len(args) == 1 and callable(args[0]) and not isinstance(args[0], bool):
             return cls()(args[0])
         return object.__new__(cls)
@@ -30,11 +37,11 @@ class _Mode:
     def __exit__(self, *exc: Any) -> None:
         executor.set_grad(self._before)
 
-    def clone(self):
+    def clone(self) -> Self:
         """A fresh one with the same settings."""
         return type(self)()
 
-    def __call__(self, fn):
+    def __call__(self, fn: F) -> F:
         """Wraps a function (or generator function) to run under this mode."""
         if inspect.isclass(fn):
             fn.__init__ = self(fn.__init__)
@@ -63,14 +70,14 @@ class _Mode:
                 except StopIteration as stop:
                     return stop.value
 
-            return steps
+            return steps  # pyright: ignore[reportReturnType]  # wraps() keeps the signature
 
         @functools.wraps(fn)
         def under(*args, **kwargs):
             with self.clone():
                 return fn(*args, **kwargs)
 
-        return under
+        return under  # pyright: ignore[reportReturnType]  # the same
 
 
 class no_grad(_Mode):
@@ -90,12 +97,16 @@ class inference_mode(_Mode):
     def __init__(self, mode: bool = True):
         self.mode = mode
 
-    def __new__(cls, mode: Any = True):
+    @overload
+    def __new__(cls, mode: F, /) -> F: ...
+    @overload
+    def __new__(cls, mode: bool = True) -> Self: ...
+    def __new__(cls, mode: Any = True) -> Any:
         if callable(mode) and not isinstance(mode, bool):
             return object.__new__(cls)._with(True)(mode)
         return object.__new__(cls)
 
-    def _with(self, mode: bool):
+    def _with(self, mode: bool) -> Self:
         self.mode = mode
         return self
 
@@ -111,7 +122,7 @@ class inference_mode(_Mode):
         inference[0] = self._outer
         super().__exit__(*exc)
 
-    def clone(self):
+    def clone(self) -> Self:
         return type(self)(self.mode)
 
 
@@ -122,6 +133,9 @@ class set_grad_enabled(_Mode):
     """Turns recording on or off: at once, and for the block if used as a context manager."""
 
     _bare = False
+
+    def __new__(cls, mode: bool) -> Self:
+        return object.__new__(cls)
 
     def __init__(self, mode: bool):
         if not isinstance(mode, bool):
@@ -136,11 +150,11 @@ class set_grad_enabled(_Mode):
     def __enter__(self) -> None:
         executor.set_grad(self.mode)
 
-    def __call__(self, fn):
+    def __call__(self, fn: F) -> F:
         executor.set_grad(self._before)
         return super().__call__(fn)
 
-    def clone(self):
+    def clone(self) -> Self:
         return type(self)(self.mode)
 
 

@@ -34,7 +34,8 @@ def _real_kernel(x: Array, kernel: str) -> None:
 
 def hermitian_of(A: Array, upper: bool = False) -> Array:
     """The Hermitian matrix that one triangle of A stands for; the gradient is Hermitian too, as torch's is."""
-    mirrored = jnp.triu(A) + adjoint(jnp.triu(A, 1)) if upper else jnp.tril(A) + adjoint(jnp.tril(A, -1))
+    side = jnp.triu(A, 1) if upper else jnp.tril(A, -1)
+    mirrored = side + adjoint(side) + A.real * np.eye(A.shape[-1], dtype=A.real.dtype)
     average = (A + adjoint(A)) / 2
     return average + lax.stop_gradient(mirrored - average)
 

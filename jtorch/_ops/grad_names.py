@@ -68,7 +68,7 @@ def _matmul(entries, inputs):
     if b == 1:
         return {1: "DotBackward0", 2: "MvBackward0"}.get(a, "UnsafeViewBackward0")
     if a == 1:
-        return "SqueezeBackward4" if b == 2 else "SqueezeBackward1"
+        return "SqueezeBackward4" if b == 2 else "UnsafeViewBackward0"
     return "MmBackward0" if a == b == 2 else "UnsafeViewBackward0"
 
 
@@ -86,7 +86,12 @@ def _div(entries, inputs):
     return "DivBackward0" if mode == ("s", None) else "DivBackward2"
 
 
+def _clamp(entries, inputs):
+    return "ClampBackward0" if any(entries[k][0] == "a" for k in ("min", "max")) else "ClampBackward1"
+
+
 _RULES: dict[str, Callable] = {
+    "clamp": _clamp,
     "sum": _along("SumBackward", "0", "1"),
     "mean": _along("MeanBackward", "0", "1"),
     "prod": _along("ProdBackward", "0", "1"),

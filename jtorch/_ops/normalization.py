@@ -61,10 +61,10 @@ def _needs_float(x: Array, kernel: str) -> None:
 
 
 def _check_channels(input: Array, **vectors: Array | None) -> None:
-    if input.ndim < 2:
+    if input.ndim < 2 and (input.ndim == 0 or input.size):
         raise IndexError("Dimension out of range (expected to be in range of [-1, 0], but got 1)")
     for label, vector in vectors.items():
-        if vector is not None and vector.size != input.shape[1]:
+        if vector is not None and input.ndim > 1 and vector.size != input.shape[1]:
             raise RuntimeError(f"{label} should contain {input.shape[1]} elements not {vector.size}")
 
 
@@ -79,7 +79,10 @@ def batch_norm_train(input: Array, weight: Array | None, bias: Array | None, eps
     Gives (output, mean, var): the statistics are (C,), the variance unbiased, no gradient flows through them, and half
     types keep them in float32.
     """
-    if input.ndim < 2 or input.size // max(input.shape[1], 1) == 1:
+    if input.ndim == 1 and not input.size:
+        nothing = jnp.zeros(0, _wide(input).dtype)
+        return input, nothing, nothing
+    if input.ndim >= 2 and input.size // max(input.shape[1], 1) == 1:
         raise ValueError(
             f"Expected more than 1 value per channel when training, got input size torch.Size({list(input.shape)})"
         )
@@ -106,6 +109,8 @@ def batch_norm_eval(
     """Normalizes each channel (dim 1) by the statistics given."""
     _check_channels(input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     _needs_float(input, "batch_norm")
+    if input.ndim == 1 and not input.size:
+        return input
     x = _wide(input)
     shape = _over_channels(x)
     # One factor and one offset a channel: two passes over the data become a multiply-add.

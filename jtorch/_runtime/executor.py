@@ -35,6 +35,7 @@ from jtorch._runtime.kernel import Kernel, compiler_options
 
 ref = weakref.ref
 MAX_TRACE = 2000  # steps: a longer trace is cut
+LOOP = 256  # steps: a trace this long is cut where it comes round to the operation it began with
 MAX_STEPS = 200_000  # steps in the trie before it is thrown away, about 150 MB of them
 DONATE_BYTES = 1 << 16  # XLA copies a donated input that it also reads late: below this, that costs more than it saves
 HOT = 2  # the visit at which a trace is compiled whole
@@ -88,7 +89,7 @@ class Step:
     """
 
     __slots__ = (
-        "aval", "children", "depth", "end", "extra", "ins", "jumps", "kernel", "kind", "node", "numbers", "outs", "parent",
+        "aval", "children", "depth", "end", "extra", "ins", "jumps", "kernel", "kind", "node", "numbers", "opening", "outs", "parent",
         "programs", "slot",
     )  # fmt: skip
 
@@ -101,6 +102,8 @@ class Step:
         self.end = self.slot + len(outs)  # slots in use after this step
         self.depth = parent.depth + 1 if parent is not None else 0
         self.aval, self.node = outs[0] if outs else (None, None)
+        # The first kernel of the trace.
+        self.opening = kernel if parent is None or parent.opening is None else parent.opening
         self.extra = None
 
 
@@ -226,12 +229,15 @@ def mark(*key) -> None:
     T.at = step
 
 
-def room() -> None:
-    """Makes room for new steps: cuts a trace that is too long, throws away a trie that is too big."""
+def room(kernel: Kernel | None = None) -> None:
+    """Makes room for new steps: cuts a trace that is too long, throws away a trie that is too big.
+
+    A loop without a sync is cut between two rounds, if it can be, so that the next trace is the same one again.
+    """
     global _nodes_in_trie
     if T.at is BUSY:
         flush()
-    if T.at.depth >= MAX_TRACE:
+    if T.at.depth >= LOOP and (T.at.depth >= MAX_TRACE or T.at.opening is kernel):
         flush()
     if _nodes_in_trie > MAX_STEPS:
         flush()
@@ -273,7 +279,7 @@ def record(kernel: Kernel, values, numbers=(), key=None, out: tuple[Aval, ...] |
 
     key: from slots to what a fast path looks the step up by. out: avals of the results where strides differ from the kernel's.
     """
-    room()
+    room(kernel)
     slots = tuple([v.slot if v.slot >= 0 else enter(v) for v in values])
     if -2 in slots or T.eager or (not slots and not _joins(kernel)):
         return run_now(kernel, values, numbers, out)

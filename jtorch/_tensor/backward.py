@@ -139,7 +139,7 @@ def grad(
         )
     roots, leaves = _tuple(outputs), _tuple(inputs)
     if not leaves:
-        raise ValueError("grad requires non-empty inputs.")
+        raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
     retain = create_graph if retain_graph is None else retain_graph
     unused = bool(allow_unused or materialize_grads)
     if is_grads_batched:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from jtorch._autograd import engine, graph
 from jtorch._autograd.graph import AccumulateGrad, RemovableHandle, node_of, observe
 from jtorch._ops._common import wrap_dim
+from jtorch._autograd.modes import no_grad, set_grad_enabled
 from jtorch._runtime import devices, dtypes, executor
 from jtorch._runtime.avals import Aval, Size, aval
 from jtorch._runtime.dtypes import FLOATING
@@ -18,10 +19,15 @@ from jtorch._runtime.executor import T, Value
 from jtorch._tensor import printing
 from jtorch._tensor.storage import alias, detached, storage_of, tag, value_of, version_of, write
 
+if TYPE_CHECKING:
+    from jtorch._stubs.tensor import Attached
+else:
+    Attached = object  # the operations are attached to Tensor itself when `jtorch._tensor.tensor` is imported
+
 new = object.__new__
 
 
-class Tensor:
+class Tensor(Attached):
     """A multi-dimensional array of one dtype, as torch has it, over a jax array that may be pending.
 
     Views share memory, writes are seen through all sharers, `backward()` fills `grad`. A Tensor is a JAX pytree of one
@@ -40,6 +46,7 @@ class Tensor:
     _view_name: Any = None
     _backward_hooks: Any = None
     _inference = False
+    _made: Any = None  # how a view was made that may not be written in place (see storage.check_view)
     _unseen = False  # whether writes leave the version as it is
     __array_priority__ = 1000
     __slots__ = ("__dict__", "__weakref__", "_value")
@@ -533,23 +540,49 @@ def wrap(v: Value) -> Tensor:
     return t
 
 
-def accumulate(node: AccumulateGrad, grad: Value) -> None:
-    """Adds a gradient to a leaf's grad, around its hooks."""
+def _laid_out_as(grad: Value, a: Aval) -> Value:
+    """A gradient with the strides of its leaf, where those fill their memory; row-major otherwise."""
+    if grad.aval.shape != a.shape:
+        return grad
+    strides = a.strides
+    if strides is not None:
+        step = 1
+        for s, n in sorted((s, n) for s, n in zip(strides, a.shape, strict=True) if n != 1):
+            if s != step:
+                strides = None
+                break
+            step *= n
+    return grad if grad.aval.strides == strides else alias(grad, strides)
+
+
+def accumulate(node: AccumulateGrad, grad: Value, create: bool | None = None) -> None:
+    """Adds a gradient to a leaf's grad, and runs the hooks that come after.
+
+    create: whether that is part of the graph; by default as the grad mode says.
+    """
+    if create is None:
+        create = T.grad
     t = node.tensor()
     if t is None:
         return
+    a = t._shape_aval()
+    if grad.aval is not a:
+        grad = _laid_out_as(grad, a)
     held = t._grad
     if held is None:
         t._grad = wrap(grad)
-    elif T.grad:
+    elif create:
         t._grad = wrap(engine.add(value_of(held), grad))
+    elif held._storage is None and value_of(held).node is None and grad.node is None:
+        write(held, engine.add(held._value, grad))
     else:
-        write(held, engine.add(detached(value_of(held)) if value_of(held).node is not None else value_of(held), grad))
+        with no_grad():
+            write(held, engine.add(detached(value_of(held)), grad))
     if node.post_accumulate:
-        for hook in list(node.post_accumulate.values()):
-            result = hook(t)
-            if result is not None:
-                raise RuntimeError("Tensor post accumulate grad hooks should return None.")
+        with set_grad_enabled(create):
+            for hook in list(node.post_accumulate.values()):
+                if hook(t) is not None:
+                    raise RuntimeError("Tensor post accumulate grad hooks should return None.")
 
 
 graph.wrap = wrap
@@ -563,7 +596,7 @@ def describe(t: Tensor) -> str:
     grad_fn = None
     if v.node is not None and v.node.kind != 1:
         node = node_of(v)
-        grad_fn = node.name()
+        grad_fn = node.name().rpartition("::")[2]
     array = None if v.aval.device is devices.META else np.asarray(executor.concrete(v))
     return printing.format_tensor(
         array,

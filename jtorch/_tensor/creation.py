@@ -516,7 +516,7 @@ def full_like(input: Tensor, fill_value, *, dtype=None, layout=None, device=None
 
 
 def _new(make_one):
-    def method(self: Tensor, *args, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **named):
+    def method(self: Tensor, *args, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **named) -> Tensor:
         if make_one is not full:
             args, named = (given_size(method.__name__, args, named.pop("size", None)),), named
         return make_one(

@@ -42,6 +42,7 @@ _SEVERAL_FORMS = frozenset((
     "mode", "norm", "pow", "prod", "quantile", "scatter", "sort", "squeeze", "std", "std_mean", "sum", "var", "var_mean",
     "where",
 ))  # fmt: skip
+_WITH_OUT = frozenset(("fft", "linalg", "special"))  # namespaces whose functions take `out=`
 _WORDS = {
     ARRAY: "Tensor", OPTIONAL: "Tensor", ARRAYS: "tuple of Tensors", OPERAND: "Tensor", NUMBER: "Number", "int": "int",
     "bool": "bool", "float": "float", "str": "str", "tuple[int, ...]": "tuple of ints", "DType": "torch.dtype",
@@ -387,6 +388,7 @@ def in_place(op: Op, function: Callable) -> Callable:
 
     f_.__name__ = f_.__qualname__ = op.name + "_"
     f_.__doc__ = f"In-place `{op.name}`."
+    f_.ops = function.ops  # type: ignore[attr-defined]
     return f_
 
 
@@ -465,7 +467,7 @@ def _source(op: Op) -> str:
             keyed.append(f"s{i}")
         else:
             keyed.append(name)
-    has_out = op.out and op.function
+    has_out = op.out and (op.function or not _WITH_OUT.isdisjoint(op.namespaces))
     extra = ["out=None"] if has_out else []
     extra += [f"{other}=_missing" for other, _ in aliases]
     if extra:
@@ -551,6 +553,7 @@ def generate(op: Op, operator: bool = False) -> Callable:
     f.__name__ = f.__qualname__ = op.name
     f.__doc__ = op.fn.__doc__
     f.__module__ = "jtorch"
+    f.ops = (op,)  # what the type stubs are made from
     return f
 
 
@@ -594,6 +597,7 @@ def overloaded(name: str, ops: list[Op]) -> Callable:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = "\n\n".join(op.fn.__doc__ or "" for op in ops)
     function.__module__ = "jtorch"
+    function.ops = tuple(ops)  # type: ignore[attr-defined]
     return function
 
 

@@ -137,7 +137,9 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each number occurs in a vector of non-negative integers, or the sum of its weights."""
-    if input.ndim != 1 or input.dtype.category > dtypes.INTEGRAL:
+    if input.dtype.category != dtypes.INTEGRAL:
+        raise NotImplementedError(f"\"bincount_cpu\" not implemented for '{dtypes.SCALAR_NAMES[input.dtype]}'")
+    if input.ndim != 1:
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     array = input._host()
     if array.size and array.min() < 0:

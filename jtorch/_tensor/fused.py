@@ -12,7 +12,7 @@ from jtorch._tensor.derive import FUNCTIONS, cast
 from jtorch._tensor.storage import _dirty, alias, value_of, write
 
 _assign = Tensor._value.__set__  # type: ignore[attr-defined]
-LONG = 64  # steps: from here on an optimizer's step is a good place to cut the trace
+LONG = 8  # steps: from here on an optimizer's step is where the trace is cut, so that every round is the same trace
 
 
 def run_inplace(key: str, targets: Sequence[Tensor], *args, **kwargs) -> None:

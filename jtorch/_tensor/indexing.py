@@ -146,15 +146,14 @@ def setitem(self: Tensor, index, value) -> None:
     dense = a.with_strides(None)
     region = aval(size, a.dtype, a.device, strides)
     v = value_of(self)
+    if not p.advanced and any(s == 0 and n > 1 for n, s in zip(a.shape, a.stride(), strict=True)):
+        # An expanded tensor: what is selected may still be written, in the memory that all its rows share.
+        part = _part(self, steps)
+        if part._shape_aval().numel:
+            write(part, _broadcast(_as_value(self, value, a), size))
+        return
     if p.advanced:
-        part = self
-        for step in steps:
-            if step[0] == "select":
-                part = select_at(part, step[1], step[2])
-            elif step[0] == "slice":
-                part = slice_at(part, *step[1:])
-            else:
-                part = unsqueeze(part, step[1])
+        part = _part(self, steps)
         dims, indices = _indices(p, part)
         new_part = _put(part, indices, dims, p.result_front, _as_value(self, value, a))
         if not steps:
@@ -165,6 +164,18 @@ def setitem(self: Tensor, index, value) -> None:
     if not new_part.aval.numel:
         return
     write(self, write_view(_dense(v, dense), new_part, region, offset))
+
+
+def _part(t: Tensor, steps) -> Tensor:
+    """The view that basic steps select."""
+    for step in steps:
+        if step[0] == "select":
+            t = select_at(t, step[1], step[2])
+        elif step[0] == "slice":
+            t = slice_at(t, *step[1:])
+        else:
+            t = unsqueeze(t, step[1])
+    return t if steps else alias_of(t)
 
 
 def _dense(v: Value, a: Aval) -> Value:

@@ -323,7 +323,7 @@ def _rebuild(array: np.ndarray, dtype: dtypes.dtype, device: str, strides, requi
     return t
 
 
-_INTERNAL = frozenset(("_storage", "_offset", "_base", "_aval", "_old", "_alone", "_grad", "_backward_hooks"))
+_INTERNAL = frozenset(("_storage", "_offset", "_base", "_aval", "_old", "_alone", "_grad", "_backward_hooks", "_unseen", "_inference"))
 
 
 def user_state(t: Tensor) -> dict:

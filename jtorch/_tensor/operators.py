@@ -32,7 +32,7 @@ def _checked(f):
 
 
 def _reflected(f):
-    def operator(self, other):
+    def operator(self, other) -> Tensor:
         return f(other, self)
 
     return operator
@@ -55,7 +55,7 @@ def _subtracted_from(self, other):
 
 
 def _in_place(name: str):
-    def operator(self, other):
+    def operator(self, other) -> Tensor:
         if isinstance(other, _OPERANDS):
             return getattr(self, name)(other)
         if isinstance(other, np.ndarray):
@@ -84,14 +84,14 @@ def pow_(input, exponent, *, out=None) -> Tensor:
     return r if out is None else derive.copy_out(r, out, OPS["pow"])
 
 
-def _pow_in_place(self, exponent):
+def _pow_in_place(self, exponent) -> Tensor:
     derive.check_in_place(self)
     derive.store_in_place(self, derive.value_of(pow_(self, exponent)), "pow_")
     return self
 
 
 def _power(general):
-    def operator(self, exponent):
+    def operator(self, exponent) -> Tensor:
         kind = type(exponent)
         if kind is bool or (kind is int or kind is float) and exponent in _STATIC_EXPONENTS:
             return pow_(self, exponent)
@@ -142,7 +142,7 @@ def attach() -> None:
     Tensor.__hash__ = lambda self: id(self)
 
 
-def _invert(self):
+def _invert(self) -> Tensor:
     if self.dtype.category > INTEGRAL:
         raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
     return FUNCTIONS["bitwise_not"](self)

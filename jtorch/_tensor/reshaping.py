@@ -29,6 +29,7 @@ def _become(self: Tensor, view: Tensor) -> Tensor:
 def _in_place(name: str):
     f = views.FUNCTIONS[name]
 
+    @functools.wraps(f)
     def method(self: Tensor, *args, **kwargs) -> Tensor:
         return _become(self, f(self, *args, **kwargs))
 

@@ -63,7 +63,8 @@ def storage_of(t) -> Storage:
 
 def version_of(t) -> int:
     """How often the tensor's memory was written in place."""
-    return t._alone if t._storage is None else t._storage.version
+    root = t if t._base is None else t._base
+    return root._alone if root._unseen or t._storage is None else t._storage.version
 
 
 def value_of(t) -> Value:
@@ -299,6 +300,8 @@ def write(t, new: Value) -> None:
         t._value = new
         return
     root = t._base if t._base is not None else t
+    if t._made is not None and T.grad:
+        check_view(t, old, new)
     seen = not root._unseen
     if root is t and covers(s.aval, new.aval, t._offset):
         whole = new
@@ -327,9 +330,35 @@ def write(t, new: Value) -> None:
                 u._old = u._value
             u._aval = u._value.aval
             u._value = None
-    s.version += seen
+    if seen:
+        s.version += 1
+    else:
+        root._alone += 1
     s.value = whole
-    t._value = new
+    if root is not t and whole.node is not None and T.grad:
+        t._aval, t._value = new.aval, None  # from now on it is computed from its base, as a part of that
+    else:
+        t._value = new
+
+
+def check_view(t, old: Value, new: Value) -> None:
+    """RuntimeError for a write that autograd could not follow: to one of several views, to one made under no_grad."""
+    if old.node is None and new.node is None and (t._base is None or value_of(t._base).node is None):
+        return
+    many, nr, name = t._made
+    words = "A view was created in no_grad mode and is being modified inplace with grad mode enabled. "
+    if not many:
+        raise RuntimeError(
+            words + "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by "
+            "moving both the view and the inplace either both inside the no_grad block (if you don't want the inplace to be "
+            "tracked) or both outside (if you want the inplace to be tracked)."
+        )
+    if old.node is not None:
+        words = f"Output {nr} of {name} is a view and is being modified inplace. "
+    raise RuntimeError(
+        words + "This view is the output of a function that returns multiple views. Such functions do not allow the output "
+        "views to be modified inplace. You should replace the inplace operation by an out-of-place one."
+    )
 
 
 def _write_through(s: Storage, root, t, new: Value) -> Value:

@@ -30,11 +30,35 @@ def share(t: Tensor, v: Value, offset: int) -> Tensor:
     r._offset = offset
     base = t._base
     r._base = t if base is None else base
+    if not T.grad or t._made is not None:
+        r._made = (t._made or (False,))[0], 0, "View"
     s.add(r)
     return r
 
 
-def make(t: Tensor, name: str, statics, build) -> Tensor:
+SEVERAL = 64  # as many views are one operation; more are one each
+
+
+def make_several(t: Tensor, name: str, statics, build) -> tuple[Tensor, ...]:
+    """The views that one operation gives: `build` is `make`'s, of a list."""
+    v = value_of(t)
+    key = (name, v.aval, statics)
+    found = _KERNELS.get(key)
+    if found is None:
+        outs, deltas, fns = zip(*build(v.aval, *statics), strict=True)
+        grad_name = name.capitalize() + "Backward0"
+        kernel = Kernel(name, lambda x: tuple([fn(x) for fn in fns]), (v.aval,), grad_name=grad_name, out=outs)
+        found = _KERNELS[key] = kernel, deltas  # type: ignore[assignment]
+    kernel, deltas = found  # type: ignore[misc]
+    made = []
+    for nr, (r, delta) in enumerate(zip(executor.record(kernel, (v,)), deltas, strict=True)):
+        part = share(t, r, t._offset + delta)
+        part._made = True, nr, name.capitalize()
+        made.append(part)
+    return tuple(made)
+
+
+def make(t: Tensor, name: str, statics, build, grad_name: str | None = None) -> Tensor:
     """A view: `build(aval, *statics)` gives (aval of the view, offset into `t`, function of the array)."""
     v = value_of(t)
     slot = v.slot
@@ -50,7 +74,7 @@ def make(t: Tensor, name: str, statics, build) -> Tensor:
     found = _KERNELS.get(key)
     if found is None:
         out, delta, fn = build(v.aval, *statics)
-        grad_name = "".join(p.capitalize() for p in name.split("_")) + "Backward0"
+        grad_name = grad_name or "".join(p.capitalize() for p in name.split("_")) + "Backward0"
         found = _KERNELS[key] = Kernel(name, lambda x: (fn(x),), (v.aval,), grad_name=grad_name, out=(out,)), delta  # type: ignore[assignment]
     kernel, delta = found  # type: ignore[misc]
     r = executor.record(kernel, (v,), (), lambda slots: (name, slots[0], statics))[0]
@@ -258,12 +282,12 @@ def squeeze(input: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
     """Without dims of size 1: all of them, or those given."""
     n = input.ndim
     if dim is None:
-        dims = tuple(range(n))
+        dims, name = tuple(range(n)), "SqueezeBackward0"
     elif isinstance(dim, tuple | list):
-        dims = tuple(sorted(wrap_dim(d, n) for d in dim))
+        dims, name = tuple(sorted(wrap_dim(d, n) for d in dim)), "SqueezeBackward2"
     else:
-        dims = (wrap_dim(dim, n),)
-    return make(input, "squeeze", (dims,), _build_squeeze)
+        dims, name = (wrap_dim(dim, n),), "SqueezeBackward1"
+    return make(input, "squeeze", (dims, name), lambda a, dims, name: _build_squeeze(a, dims), name)
 
 
 def _build_unsqueeze(a: Aval, d):
@@ -500,7 +524,15 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     d = wrap_dim(dim, input.ndim)
     if input.ndim == 0:
         raise IndexError("Dimension specified as 0 but tensor has no dimensions")
-    return tuple([make(input, "select", (d, i), _build_select) for i in range(input.shape[d])])
+    n = input.shape[d]
+    if 0 < n <= SEVERAL:
+        return make_several(input, "unbind", (d,), lambda a, d: [_build_select(a, d, i) for i in range(n)])
+    return tuple([select_at(input, d, i) for i in range(n)])
+
+
+def _build_split(a: Aval, d, sections):
+    starts = [sum(sections[:i]) for i in range(len(sections))]
+    return [_build_slice(a, d, at, n, 1) for at, n in zip(starts, sections, strict=True)]
 
 
 def split(tensor: Tensor, split_size_or_sections, dim: int = 0) -> tuple[Tensor, ...]:
@@ -524,6 +556,8 @@ def split(tensor: Tensor, split_size_or_sections, dim: int = 0) -> tuple[Tensor,
                 f"split_with_sizes expects split_sizes to sum exactly to {size} (input tensor's size at dimension {dim}), "
                 f"but got split_sizes={sections}"
             )
+    if 0 < len(sections) <= SEVERAL:
+        return make_several(tensor, "split", (d, tuple(sections)), _build_split)
     parts, at = [], 0
     for n in sections:
         parts.append(slice_at(tensor, d, at, at + n, fixed=True))
@@ -700,7 +734,7 @@ def real(input: Tensor) -> Tensor:
     """The real parts, as a view; a real tensor itself."""
     if not input.is_complex():
         return input
-    r = make(input, "real", (False,), _build_part)
+    r = make(input, "real", (False,), _build_part, "SelectBackward0")
     r._offset = 2 * input._offset
     return r
 
@@ -709,7 +743,7 @@ def imag(input: Tensor) -> Tensor:
     """The imaginary parts, as a view. RuntimeError for real tensors."""
     if not input.is_complex():
         raise RuntimeError("imag is not implemented for tensors with non-complex dtypes.")
-    r = make(input, "imag", (True,), _build_part)
+    r = make(input, "imag", (True,), _build_part, "SelectBackward0")
     r._offset = 2 * input._offset + 1
     return r
 

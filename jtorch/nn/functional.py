@@ -10,16 +10,40 @@ import functools
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jtorch
-from jtorch._tensor.derive import call, namespace
+from jtorch._ops.registry import OPS, Op
+from jtorch._tensor.derive import call, in_place, namespace
 from jtorch._tensor.tensor import Tensor
+
+if TYPE_CHECKING:
+    from jtorch._stubs.functional import *  # noqa: F403
 
 # linear, conv2d, relu, cross_entropy, layer_norm, interpolate ...: every operation that is declared for this namespace.
 globals().update(namespace("nn.functional"))
 
 _derived = namespace("nn.functional")
+
+
+def _with_inplace(op: Op, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """An activation that writes over its input where `inplace` says so."""
+    at = [p.name for p in op.params].index("inplace")
+    write = in_place(op, fn)
+
+    @functools.wraps(fn)
+    def activation(*args: Any, **kwargs: Any) -> Any:
+        if not (kwargs.get("inplace") or (len(args) > at and args[at])):
+            return fn(*args, **kwargs)
+        named = {k: v for k, v in kwargs.items() if k not in ("inplace", "input")}
+        return write(*(args[:at] or (kwargs["input"],)), **named)
+
+    return activation
+
+
+for _op in OPS.values():
+    if "nn.functional" in _op.namespaces and any(p.name == "inplace" for p in _op.params):
+        _derived[_op.name] = globals()[_op.name] = _with_inplace(_op, _derived[_op.name])
 
 # ---------------------------------------------------------------------------------------------------------- dropout
 
@@ -147,6 +171,8 @@ def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace
 def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
     """`alpha_dropout` of whole channels."""
     _check_p(p)
+    if not training or p == 0:
+        return input
     return _alpha_dropout(input, p, training, inplace, _channels_shape(input))
 
 
@@ -539,6 +565,23 @@ def embedding_bag(
 
 
 # ----------------------------------------------------------------------------------------------------------- losses
+
+
+def ctc_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> Tensor:
+    """The derived operation, the lengths as tensors or as sequences of ints."""
+    lengths = [
+        t if isinstance(t, Tensor) else jtorch.tensor(t, dtype=jtorch.int64, device=log_probs.device)
+        for t in (input_lengths, target_lengths)
+    ]
+    return _derived["ctc_loss"](log_probs, targets, *lengths, blank, reduction, zero_infinity)
 
 
 def triplet_margin_with_distance_loss(
