@@ -30,7 +30,7 @@ MODES = ("eager", "deferred")
 def pytest_addoption(parser):
     group = parser.getgroup("compat", "jtorch against torch")
     group.addoption("--mode", choices=(*MODES, "both"), default=None, help="execution modes to run in (both, or what JTORCH_EXECUTION says)")
-    group.addoption("--samples", type=int, default=4, help="sample inputs per operation and dtype")
+    group.addoption("--samples", type=int, default=2, help="sample inputs per operation and dtype")
     group.addoption("--report", action="store_true", help="write compat/REPORT.md from this run")
     group.addoption("--library", default="jtorch", help="what is judged; `torch` judges the suite itself")
 

@@ -142,6 +142,11 @@ def are_deterministic_algorithms_enabled() -> _bool:
     return True
 
 
+def is_autocast_enabled(device_type: str | None = None) -> _bool:
+    """Whether operations choose their dtype by themselves: never, there is no autocast yet."""
+    return False
+
+
 def typename(obj) -> str:
     """The name of a tensor's type, or of any object's."""
     return obj.type() if isinstance(obj, Tensor) else f"{type(obj).__module__}.{type(obj).__qualname__}"
@@ -162,5 +167,8 @@ from jtorch import optim as optim  # noqa: E402
 from jtorch import random as random  # noqa: E402
 from jtorch import return_types as return_types  # noqa: E402
 from jtorch import special as special  # noqa: E402
+from jtorch import testing as testing  # noqa: E402
 from jtorch import utils as utils  # noqa: E402
 from jtorch._alias import install as install  # noqa: E402
+from jtorch.autograd.anomaly_mode import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled  # noqa: E402
+from jtorch.autograd.anomaly_mode import is_anomaly_enabled as is_anomaly_enabled  # noqa: E402

@@ -24,6 +24,7 @@ from jtorch._runtime.kernel import Kernel
 _ONES: dict[Aval, Kernel] = {}
 _ADD: dict[Aval, Kernel] = {}
 _order = itertools.count()
+partial = False  # whether the backward that runs is one towards given inputs
 
 
 def ones(a: Aval) -> Value:
@@ -144,11 +145,14 @@ def run(
     create: the backward is recorded itself.
     accumulate: takes what arrives at leaves, in place of adding it to their grads.
     """
-    enabled = T.grad
+    global partial
+    enabled, outer = T.grad, partial
+    partial = inputs is not None
     executor.set_grad(create)
     try:
         return _run(roots, retain, inputs, capture, accumulate or graph.accumulate, ran)
     finally:
+        partial = outer
         executor.set_grad(enabled)
         if not retain and ran is None:
             executor.mark("freed")

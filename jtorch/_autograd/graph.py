@@ -130,6 +130,9 @@ class Edges:
     def release(self) -> None:
         """Drops what is kept for the backward."""
 
+    def wrote(self, word: Modified) -> None:
+        """Takes note of an in-place write on one of the results."""
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} object at {id(self):#x}>"
 
@@ -181,6 +184,9 @@ class Node(Edges):
         if self.saved is not None and keeps(self.kernel, self.needs):
             self.saved = None
 
+    def wrote(self, word: Modified) -> None:
+        self.modified = word
+
     def __getattr__(self, name: str):
         if name.startswith("_saved_"):
             return saved_attribute(self, name.removeprefix("_saved_").removeprefix("_raw_"))
@@ -192,11 +198,11 @@ class Node(Edges):
             raise RuntimeError(FREED)
         if self.kernel.saves_output:
             if self.modified is not None:
-                raise _modified_error(self.modified)
+                raise modified_error(self.modified)
         else:
             for v in self.saved:
                 if v is not None and v.dirty is not None and v.dirty is not self.own:
-                    raise _modified_error(v.dirty)
+                    raise modified_error(v.dirty)
         given = tuple([ct is not None for ct in cts])
         kernel, used = self.kernel.vjp(self.needs, given)
         values = [unpack(s) for s, u in zip(self.saved, used, strict=True) if u] + [ct for ct in cts if ct is not None]
@@ -272,7 +278,7 @@ class Modified:
         self.aval, self.expected, self.version, self.name, self.nr = aval, expected, version, name, nr
 
 
-def _modified_error(m: Modified) -> RuntimeError:
+def modified_error(m: Modified) -> RuntimeError:
     kind = SCALAR_NAMES[m.aval.dtype]
     where = f", which is output {m.nr} of {m.name}," if m.name else ""
     return RuntimeError(

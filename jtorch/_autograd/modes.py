@@ -45,7 +45,7 @@ class _Mode:
         """Wraps a function (or generator function) to run under this mode."""
         if inspect.isclass(fn):
             fn.__init__ = self(fn.__init__)
-            return fn
+            return fn  # pyright: ignore[reportReturnType]  # it is an F, narrowed
         if inspect.isgeneratorfunction(fn):
 
             @functools.wraps(fn)

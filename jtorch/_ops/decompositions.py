@@ -210,7 +210,8 @@ def eigvalsh(A: Array, UPLO: str = "L") -> Array:
 
 @jax.custom_jvp
 def _eig(A: Array) -> tuple[Array, Array]:
-    return tuple(jnp.linalg.eig(A))
+    values, vectors = jnp.linalg.eig(A)
+    return values, vectors
 
 
 @_eig.defjvp

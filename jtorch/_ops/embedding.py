@@ -53,6 +53,7 @@ def embedding_bag(
         bags, length = indices.shape
         owner = jnp.repeat(jnp.arange(bags), length, total_repeat_length=bags * length)
     else:
+        assert offsets is not None
         bags = offsets.shape[0] - int(include_last_offset)
         # Item i belongs to the last bag that starts at or before it.
         owner = jnp.searchsorted(offsets[:bags], jnp.arange(indices.shape[0]), side="right") - 1

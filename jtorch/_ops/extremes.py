@@ -63,17 +63,17 @@ def max_all(input: Array) -> Array:
     return _extreme_all(input, "max", _amax)
 
 
-@op(name="max", key="max.dim", method=True, returns=("values", "indices"))
-def max_dim(input: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
-    """The greatest along `dim` and where it first is; the gradient goes there."""
-    return _extreme_dim(input, dim, keepdim, "max", lax.argmax)
-
-
 @op(name="max", key="max.other", method=True, promote="same", grad_name="MaximumBackward0")
 def max_other(input: Array, other: Array) -> Array:
     """The greater of two, elementwise; at ties each gets half the gradient."""
     refuse_complex(input, "maximum_cpu")
     return jnp.maximum(input, other)
+
+
+@op(name="max", key="max.dim", method=True, returns=("values", "indices"))
+def max_dim(input: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
+    """The greatest along `dim` and where it first is; the gradient goes there."""
+    return _extreme_dim(input, dim, keepdim, "max", lax.argmax)
 
 
 @op(name="min", key="min.all", method=True, grad_name="MinBackward1")
@@ -82,17 +82,17 @@ def min_all(input: Array) -> Array:
     return _extreme_all(input, "min", _amin)
 
 
-@op(name="min", key="min.dim", method=True, returns=("values", "indices"))
-def min_dim(input: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
-    """The smallest along `dim` and where it first is; the gradient goes there."""
-    return _extreme_dim(input, dim, keepdim, "min", lax.argmin)
-
-
 @op(name="min", key="min.other", method=True, promote="same", grad_name="MinimumBackward0")
 def min_other(input: Array, other: Array) -> Array:
     """The smaller of two, elementwise; at ties each gets half the gradient."""
     refuse_complex(input, "minimum_cpu")
     return jnp.minimum(input, other)
+
+
+@op(name="min", key="min.dim", method=True, returns=("values", "indices"))
+def min_dim(input: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
+    """The smallest along `dim` and where it first is; the gradient goes there."""
+    return _extreme_dim(input, dim, keepdim, "min", lax.argmin)
 
 
 def _extreme_dims(x: Array, dim, keepdim: bool, name: str, kernel: str, pick) -> Array:

@@ -58,7 +58,9 @@ def _plan(x: Array, s: tuple[int, ...] | None, dim: tuple[int, ...] | None, half
     s = (s,) if isinstance(s, int) else s
     dim = (dim,) if isinstance(dim, int) else dim
     if dim is not None:
-        axes = list(wrap_dims(dim, x.ndim)) if dim else []
+        axes = [_axis(x, d) for d in dim]
+        if len(set(axes)) < len(axes):
+            raise RuntimeError("FFT dims must be unique")
         if s is not None and len(s) != len(axes):
             raise RuntimeError("When given, dim and shape arguments must have the same length")
     elif s is not None:
@@ -192,8 +194,10 @@ def ihfftn(
     input: Array, s: tuple[int, ...] | None = None, dim: tuple[int, ...] | None = None, norm: str | None = None
 ) -> Array:
     """The inverse of `hfftn`."""
-    x = _real(input, "ihfftn", "real-valued")
-    return jnp.conj(_to_half(x, *_plan(input, s, dim), _OTHER_WAY[_mode(norm)], "ihfftn"))
+    plan = _plan(input, s, dim)
+    if is_complex(input):
+        raise RuntimeError(f"Only supports floating-point dtypes, but found: {scalar_name(input)}")
+    return jnp.conj(_to_half(_wide(input), *plan, _OTHER_WAY[_mode(norm)], "ihfftn"))
 
 
 def _declare_2d(whole) -> None:

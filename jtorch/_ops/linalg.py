@@ -367,7 +367,7 @@ def _power(A: Array, n: int) -> Array:
         if n & 1:
             result = factor if result is None else product(result, factor)
         n >>= 1
-        if not n:
+        if result is not None and not n:
             return result
         factor = product(factor, factor)
 

@@ -61,7 +61,7 @@ def margin_ranking_loss(
             f"input1: {size_text(input1.shape)}, input2: {size_text(input2.shape)}, target: {size_text(target.shape)} "
         )
     gap = -target * (input1 - input2)
-    if not is_float(gap) and isinstance(margin, float):
+    if not is_float(gap):
         gap = gap.astype(dtypes.get_default_dtype().np)
     return reduce_loss(clamp_min0(gap + jnp.asarray(margin, gap.dtype)), reduction)
 

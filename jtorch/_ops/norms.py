@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -93,7 +94,7 @@ def _singular_values(x: Array) -> Array:
     return jnp.linalg.svd(x, compute_uv=False)
 
 
-def _matrix_norm(A: Array, order: Order, dim: tuple[int, int], keepdim: bool, dtype: DType | None) -> Array:
+def _matrix_norm(A: Array, order: Any, dim: Any, keepdim: bool, dtype: DType | None) -> Array:
     name = "linalg.matrix_norm"
     at_least_matrix(A, name)
     if len(dim) != 2:

@@ -10,6 +10,7 @@ A maximum of maxima keeps torch's tie rule: the first row that holds it, then th
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -119,7 +120,7 @@ class _Windows:
         return self.out[i], self.kernel[i], self.stride[i], self.padding[i], self.dilation[i]
 
 
-def _taps(x: Array, axis: int, facts: tuple[int, int, int, int, int], fill: object) -> list[Array]:
+def _taps(x: Array, axis: int, facts: tuple[int, int, int, int, int], fill: Any) -> list[Array]:
     """The kernel's slices of x along an axis, first tap first; outside the input they hold `fill`."""
     out, k, s, p, d = facts
     reach = (out - 1) * s + d * (k - 1) + 1
@@ -131,7 +132,7 @@ def _taps(x: Array, axis: int, facts: tuple[int, int, int, int, int], fill: obje
     return [lax.slice_in_dim(x, j * d, j * d + (out - 1) * s + 1, s, axis) for j in range(k)]
 
 
-def _lowest(x: Array) -> object:
+def _lowest(x: Array) -> np.ndarray:
     if is_float(x):
         return np.asarray(-np.inf, x.dtype)
     return np.asarray(np.iinfo(x.dtype).min, x.dtype)
@@ -180,7 +181,7 @@ def _max_along(
     return best, [own, *(_at(jnp.take(w, clipped, axis), pick, axis + 1) for w in where)]
 
 
-def _blocks(x: Array, axis: int, out: int, k: int, fill: object) -> Array:
+def _blocks(x: Array, axis: int, out: int, k: int, fill: Any) -> Array:
     """x with an axis split into `out` blocks of k.
 
     Windows that do not overlap need no slices, nor does their gradient.

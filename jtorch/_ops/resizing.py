@@ -8,6 +8,7 @@ weights depends on sizes alone, so both are found on the host, once a program.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -108,7 +109,7 @@ def _pick(x: Array, axis: int, index: np.ndarray) -> Array:
 def _resample(x: Array, axis: int, plan: Plan) -> Array:
     index, weights = plan
     shape = (-1, *(1,) * (x.ndim - axis - 1))
-    total = None
+    total: Any = None
     for k in range(index.shape[1]):
         term = _pick(x, axis, index[:, k]) * jnp.asarray(weights[:, k].reshape(shape), x.dtype)
         total = term if total is None else total + term

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +50,8 @@ def _padded(x: Array, size: int, padding_mode: str, align: bool) -> Array:
 
 def _fetch(flat: Array, index: list[Array], sizes: tuple[int, ...]) -> Array:
     """flat (N, C, positions) at whole-number positions (N, P) a dim; zero outside the input."""
-    inside, offset = None, None
+    inside: Any = None
+    offset: Any = None
     for at, size in zip(index, sizes, strict=True):
         ok = (at >= 0) & (at <= size - 1)
         inside = ok if inside is None else inside & ok
@@ -137,7 +139,7 @@ def grid_sample(
             lows = [jnp.floor(p) for p in places]
             total = jnp.zeros((), wide)
             for corner in itertools.product((0, 1), repeat=n):
-                weight = None
+                weight: Any = None
                 for p, low, high in zip(places, lows, corner, strict=True):
                     part = p - low if high else low + 1 - p
                     weight = part if weight is None else weight * part

@@ -8,6 +8,7 @@ are the view's, one dynamic slice (the start is a run-time input), a transpose; 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -26,7 +27,9 @@ class Layout:
         total = math.prod(base_shape)
         dims = [(s, n, d) for d, (n, s) in enumerate(zip(size, stride, strict=True)) if n != 1 and s != 0]
         self.dims = sorted(dims, key=lambda t: (-t[0], t[2]))
-        self.axes = self.counts = self.strides_of_axes = None
+        self.axes: Any = None  # until _try finds them, as are the other two
+        self.counts: Any = None
+        self.strides_of_axes: Any = None
         if total and math.prod(size):
             radices = sorted({s for s, _, _ in self.dims} | {1}, reverse=True)
             if len({s for s, _, _ in self.dims}) == len(self.dims):

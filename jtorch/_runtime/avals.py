@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any, SupportsIndex, overload
 
 import jax
 
 from jtorch._runtime import devices, dtypes
 
 
-class Size(tuple):
+class Size(tuple[int, ...]):
     """The shape of a tensor: a tuple of ints with `numel()`, and torch's repr."""
 
     __slots__ = ()
@@ -40,7 +41,11 @@ class Size(tuple):
 
     __rmul__ = __mul__
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Size: ...
+    def __getitem__(self, index: Any) -> Any:
         got = tuple.__getitem__(self, index)
         return Size(got) if type(index) is slice else got
 

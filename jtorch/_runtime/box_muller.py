@@ -17,13 +17,13 @@ BLOCK = 2 * LANES
 # Pairs per pass: the dozen work arrays then stay in a core's own cache.
 _CHUNK = 16384
 
-_LOG = (
+_LOG32 = (
     7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
     2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
 )  # fmt: skip
 _LN2_LOW, _LN2_HIGH = -2.12194440e-4, 0.693359375
-_SIN = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
-_COS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
+_SIN32 = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
+_COS32 = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
 # pi/4 in three parts, the first two short enough for exact products with small integers.
 _PI4 = (0.78515625, 2.4187564849853515625e-4, 3.77489497744594108e-8)
 
@@ -37,7 +37,7 @@ def _ints(*values: int) -> tuple[np.ndarray, ...]:
     return tuple(np.array(v, np.int32) for v in values)
 
 
-_LOG, _SIN, _COS = (_doubles(*table) for table in (_LOG, _SIN, _COS))
+_LOG, _SIN, _COS = _doubles(*_LOG32), _doubles(*_SIN32), _doubles(*_COS32)
 _LN2_LOW, _LN2_HIGH, _PI4_LOW, _HALF64 = _doubles(_LN2_LOW, _LN2_HIGH, _PI4[2], 0.5)
 _LN2_LOW32, _PI4_1, _PI4_2, _PER_OCTANT, _TWO_PI, _ONE, _HALF, _MINUS_TWO = (
     np.array(v, np.float32) for v in (_LN2_LOW, _PI4[0], _PI4[1], 4 / np.pi, 2 * np.pi, 1, 0.5, -2)
@@ -190,7 +190,7 @@ def blocks32(unit: np.ndarray, mean: float, std: float) -> np.ndarray:
         for lane, wave in ((0, cosine), (1, sine)):
             wave *= radius
             if scale is not None:
-                _fma(wave, *scale, work.wide)
+                _fma(wave, scale[0], scale[1], work.wide)
             result[start : start + rows, lane] = wave.reshape(-1, LANES)
     return out
 

@@ -42,8 +42,8 @@ class device:
             type = match[1]
         else:
             raise TypeError(f"device(): argument 'type' (position 1) must be str, not {type.__class__.__name__}")
-        self.type = type
-        self.index = index
+        self.type: str = type
+        self.index: int | None = index
         self._outer: list[device | None] = []
 
     def __repr__(self) -> str:
@@ -115,7 +115,7 @@ def canonical(d) -> device:
             if not count:
                 raise no_device(found.type)
             found = device(found.type, found.index or 0)
-            if found.index >= count:
+            if (found.index or 0) >= count:
                 raise RuntimeError("CUDA error: invalid device ordinal")
         _CANONICAL[d] = found
         found = _CANONICAL.setdefault(found, found)

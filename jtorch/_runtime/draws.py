@@ -29,6 +29,7 @@ processors), those follow that library's engine instead.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -236,7 +237,7 @@ def randint(generator: Generator, shape, dtype, low: int, high: int | None) -> n
     return (values if dtype == np.uint64 else values.view(np.int64)).astype(dtype, copy=False).reshape(shape)
 
 
-def randperm(generator: Generator, n: int, dtype=np.int64) -> np.ndarray:
+def randperm(generator: Generator, n: int, dtype: Any = np.int64) -> np.ndarray:
     """A random order of 0 .. n-1."""
     dtype = np.dtype(dtype)
     if n < 0:

@@ -145,7 +145,7 @@ def _gamma(stream: _Stream, alpha: float, rounded: Callable[[float], float] = _s
         return 0.0
     c = 1.0 / math.sqrt(9.0 * d)
     while True:
-        y = 0.0
+        x = y = 0.0
         while y <= 0.0:
             x = stream.normal()
             y = 1.0 + c * x

@@ -23,6 +23,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from itertools import starmap
+from typing import Any
 
 import jax
 import numpy as np
@@ -97,7 +98,8 @@ class Step:
         self.children: dict = {}
         self.programs: dict = {}
         self.jumps: dict = {}
-        self.parent, self.kind, self.kernel, self.ins, self.numbers, self.outs = parent, kind, kernel, ins, numbers, outs
+        self.kernel: Any = kernel  # a Kernel wherever there are results
+        self.parent, self.kind, self.ins, self.numbers, self.outs = parent, kind, ins, numbers, outs
         self.slot = parent.end if parent is not None else 0
         self.end = self.slot + len(outs)  # slots in use after this step
         self.depth = parent.depth + 1 if parent is not None else 0
@@ -139,7 +141,7 @@ class Trace:
         self.dirty: dict = {}  # slot -> what is known of the in-place write that came after
         self.device = None  # where the trace runs, once something says so
         self.observed = False  # somebody looks at the graph of this trace
-        self.pending = None  # (end, live) of a run that has begun
+        self.pending: Any = None  # (end, live) of a run that has begun
         self.epoch = object()
         self.done.clear()
 

@@ -22,6 +22,7 @@ import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Generator:
     Differences from torch: `get_state` and `set_state` speak NumPy here; the Tensor layer wraps them.
     """
 
-    def __init__(self, device="cpu"):
+    def __init__(self, device: Any = "cpu"):
         self.device = device
         self.lock = threading.RLock()
         self.engine = Engine(DEFAULT_SEED)

@@ -10,6 +10,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -141,7 +142,7 @@ class Kernel:
         kept = [i for i, u in enumerate(used) if u]
 
         def fn_vjp(*args):
-            arrays = [None] * n
+            arrays: list[Any] = [None] * n
             for place, i in enumerate(kept):
                 arrays[i] = args[place]
             for i, u in enumerate(used):

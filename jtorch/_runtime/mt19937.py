@@ -6,6 +6,8 @@ around it: how a seed becomes a state, how 64-bit and fractional draws are made 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 WORDS = 624
@@ -48,11 +50,11 @@ class Engine:
         self._bits.state = {"bit_generator": "MT19937", "state": {"key": words, "pos": position}}
         self.fresh = fresh
 
-    def mark(self) -> tuple[dict, bool]:
+    def mark(self) -> tuple[Any, bool]:
         """The present place in the stream, for `rewind`."""
         return self._bits.state, self.fresh
 
-    def rewind(self, mark: tuple[dict, bool], skip: int = 0) -> None:
+    def rewind(self, mark: tuple[Any, bool], skip: int = 0) -> None:
         """Goes back to `mark` and from there past `skip` 32-bit words.
 
         For samplers that learn how much they consume only after looking at it.

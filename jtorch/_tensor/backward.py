@@ -128,7 +128,7 @@ def grad(
     outputs, inputs, grad_outputs=None, retain_graph: bool | None = None, create_graph: bool = False,
     only_inputs: bool = True, allow_unused: bool | None = None, is_grads_batched: bool = False,
     materialize_grads: bool = False,
-) -> tuple[Tensor | None, ...]:  # fmt: skip
+) -> tuple[Tensor, ...]:  # fmt: skip
     """The gradients of `outputs` with respect to `inputs`, returned and added to nothing.
 
     is_grads_batched: the first dim of each of `grad_outputs` counts several cotangents; the results have it too.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import jax
 import numpy as np
 
 from jtorch._autograd import engine, graph
 from jtorch._autograd.graph import AccumulateGrad, RemovableHandle, node_of, observe
-from jtorch._ops._common import wrap_dim
 from jtorch._autograd.modes import no_grad, set_grad_enabled
+from jtorch._ops._common import wrap_dim
 from jtorch._runtime import devices, dtypes, executor
 from jtorch._runtime.avals import Aval, Size, aval
 from jtorch._runtime.dtypes import FLOATING
@@ -25,6 +25,7 @@ else:
     Attached = object  # the operations are attached to Tensor itself when `jtorch._tensor.tensor` is imported
 
 new = object.__new__
+S = TypeVar("S", bound="Tensor")
 
 
 class Tensor(Attached):
@@ -69,7 +70,11 @@ class Tensor(Attached):
         """The size along each dim."""
         return self._shape_aval().shape
 
-    def size(self, dim: int | None = None):
+    @overload
+    def size(self, dim: None = None) -> Size: ...
+    @overload
+    def size(self, dim: int) -> int: ...
+    def size(self, dim: int | None = None) -> Any:
         """The shape, or the size along one dim."""
         shape = self._shape_aval().shape
         if dim is None:
@@ -110,7 +115,11 @@ class Tensor(Attached):
 
     nelement = numel
 
-    def stride(self, dim: int | None = None):
+    @overload
+    def stride(self, dim: None = None) -> tuple[int, ...]: ...
+    @overload
+    def stride(self, dim: int) -> int: ...
+    def stride(self, dim: int | None = None) -> Any:
         """Elements to skip in memory for one step along each dim, or along one."""
         strides = self._shape_aval().stride()
         return strides if dim is None else strides[wrap_dim(dim, len(strides))]
@@ -353,6 +362,7 @@ class Tensor(Attached):
         if self.is_leaf:
             return
         node, nr = node_of(value_of(self)), self._value.nr
+        assert node is not None
         if node.retain is None:
             node.retain = {}
         r = weakref.ref(self)
@@ -371,7 +381,7 @@ class Tensor(Attached):
         if self.is_leaf:
             return False
         node = node_of(value_of(self))
-        return bool(node.retain and self._value.nr in node.retain)
+        return bool(node is not None and node.retain and self._value.nr in node.retain)
 
     def register_hook(self, hook) -> RemovableHandle:
         """Calls `hook(grad)` whenever this tensor's gradient is computed; what it returns, if anything, replaces it."""
@@ -379,6 +389,7 @@ class Tensor(Attached):
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
         v = value_of(self)
         node = node_of(v)
+        assert node is not None
         return node.add_tensor_hook(v.nr, hook)
 
     def register_post_accumulate_grad_hook(self, hook) -> RemovableHandle:
@@ -387,7 +398,7 @@ class Tensor(Attached):
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
         if not self.is_leaf:
             raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
-        node = self._value.node
+        node: Any = self._value.node
         if node.post_accumulate is None:
             node.post_accumulate = {}
         handle = RemovableHandle(node.post_accumulate)
@@ -396,8 +407,8 @@ class Tensor(Attached):
 
     # ---- to Python and to others ---------------------------------------------------------------------------------------
 
-    def __repr__(self, *, tensor_contents=None) -> str:
-        return describe(self)
+    def __repr__(self, *, tensor_contents: str | None = None) -> str:
+        return describe(self, tensor_contents)
 
     def __str__(self) -> str:
         return describe(self)
@@ -508,7 +519,7 @@ class Tensor(Attached):
         return sorted(set(object.__dir__(self)))
 
     @staticmethod
-    def _make_subclass(cls, data: Tensor, require_grad: bool = False):
+    def _make_subclass(cls: type[S], data: Tensor, require_grad: bool = False) -> S:  # pyright: ignore[reportSelfClsParameterName]  # torch's own
         """A tensor of class `cls` over the memory of `data`, outside its graph."""
         t = new(cls)
         s = storage_of(data)
@@ -519,7 +530,7 @@ class Tensor(Attached):
             t.requires_grad = True
         return t
 
-    def as_subclass(self, cls):
+    def as_subclass(self, cls: type[S]) -> S:
         """The same memory and place in the graph under another class of tensor."""
         t = new(cls)
         s = storage_of(self)
@@ -590,12 +601,12 @@ graph.unwrap = value_of
 graph.accumulate = accumulate
 
 
-def describe(t: Tensor) -> str:
-    """The tensor's repr, as torch prints it."""
+def describe(t: Tensor, contents: str | None = None) -> str:
+    """The tensor's repr, as torch prints it; `contents` stands for the elements where given."""
     v = value_of(t)
     grad_fn = None
     if v.node is not None and v.node.kind != 1:
-        node = node_of(v)
+        node: Any = node_of(v)
         grad_fn = node.name().rpartition("::")[2]
     array = None if v.aval.device is devices.META else np.asarray(executor.concrete(v))
     return printing.format_tensor(
@@ -606,6 +617,8 @@ def describe(t: Tensor) -> str:
         requires_grad=v.node is not None,
         grad_fn=grad_fn,
         default_dtype=dtypes.get_default_dtype(),
+        prefix="tensor(" if type(t) is Tensor or type(t).__name__ == "Parameter" else f"{type(t).__name__}(",
+        contents=contents,
     )
 
 

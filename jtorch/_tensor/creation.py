@@ -584,7 +584,7 @@ def arange(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
     return make("arange", (length,), dtype, device, build, numbers=numbers, requires_grad=requires_grad, out=out)
 
 
-def range_(start=0, end=None, step=1, **options) -> Tensor:
+def range_(start: Any = 0, end: Any = None, step: Any = 1, **options) -> Tensor:
     """`arange` with the end included, of the default dtype."""
     warnings.warn(
         "torch.range is deprecated and will be removed in a future release because its behavior is inconsistent with "

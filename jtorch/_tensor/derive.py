@@ -288,9 +288,9 @@ def perform(op: Op, bound: list, out=None):
     key = None
     if _missing not in entries:
 
-        def key(slots):
+        def key_of(slots):
             slot = iter(slots)
-            made = [op.id]
+            made: list[Any] = [op.id]
             for p, e in zip(op.params, entries, strict=True):
                 if e is A:
                     made.append(next(slot))
@@ -299,6 +299,8 @@ def perform(op: Op, bound: list, out=None):
                 else:
                     made.append(e)
             return tuple(made)
+
+        key = key_of
 
     if any(v.aval.device is not kernel.out[0].device for v in values):
         values = [_along(v, kernel.out[0].device) for v in values]
@@ -341,7 +343,7 @@ def call(key: str, *args, **kwargs):
     return FUNCTIONS[key](*args, **kwargs)
 
 
-def copy_out(result, out, op: Op):
+def copy_out(result, out, op: Any) -> Any:
     """Puts a result into the tensor (or tuple of tensors) given as `out=`."""
     if isinstance(result, tuple):
         for r, o in zip(result, out, strict=True):

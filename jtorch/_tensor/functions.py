@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from jtorch._ops._common import wrap_dim
@@ -24,7 +26,7 @@ def host(t: Tensor, array: np.ndarray, dtype: dtypes.dtype | None = None) -> Ten
 # ---- results whose shape depends on values -----------------------------------------------------------------------------
 
 
-def nonzero(input: Tensor, *, out=None, as_tuple: bool = False):
+def nonzero(input: Tensor, *, out=None, as_tuple: bool = False) -> Any:
     """The indices of what is not zero: one row each, or one tensor a dim."""
     found = np.nonzero(np.atleast_1d(input._host()))
     if as_tuple:
@@ -103,7 +105,7 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     array = input.detach()._host()
     if dim is not None:
         dim = wrap_dim(dim, input.ndim)
-    equal_nan = {} if dim is not None else {"equal_nan": False}
+    equal_nan: dict[str, Any] = {} if dim is not None else {"equal_nan": False}
     values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True, axis=dim, **equal_nan)
     inverse = inverse.reshape(array.shape if dim is None else (array.shape[dim],))
     result = [host(input, values.astype(array.dtype), input.dtype)]
@@ -232,7 +234,7 @@ def meshgrid(*tensors: Tensor, indexing: str | None = None) -> tuple[Tensor, ...
         raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
     swap = indexing == "xy" and len(tensors) > 1
     if swap:
-        tensors = (tensors[1], tensors[0], *tensors[2:])
+        tensors = (*tensors[1::-1], *tensors[2:])
     shape = tuple(t.numel() for t in tensors)
     grids = []
     for i, t in enumerate(tensors):
@@ -251,7 +253,9 @@ def sum_to_size(self: Tensor, *size) -> Tensor:
     if lead < 0 or any(n not in (1, self.shape[lead + i]) for i, n in enumerate(size)):
         raise RuntimeError(f"size {{{list(size)}}} is not expandable to size {{{list(self.shape)}}}.")
     dims = [*range(lead), *[lead + i for i, n in enumerate(size) if n == 1 and self.shape[lead + i] != 1]]
-    return self.sum(dims, keepdim=True).reshape(size) if dims else self.view(size)
+    if dims:
+        return self.sum(dims, keepdim=True).reshape(size)
+    return self.view(size) if size or self.dtype.category >= dtypes.FLOATING else self.sum()  # torch sums a number, to int64
 
 
 def diag(input: Tensor, diagonal: int = 0, *, out=None) -> Tensor:

@@ -70,9 +70,9 @@ def _indices(p, t: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
             index = x if isinstance(x, Tensor) else _from_host(np.asarray(x)) if isinstance(x, np.ndarray) else _wrap(executor.of(x))
             dims.append(dim)
             indices.append(index)
-    if len(indices) > 1:
-        index_plan.broadcast_shapes([tuple(i.shape) for i in indices])
-    if all(n for d, n in enumerate(t.shape) if d not in dims):  # else nothing is read, and torch lets any place pass
+    taken = index_plan.broadcast_shapes([tuple(i.shape) for i in indices])
+    if 0 not in taken and all(n for d, n in enumerate(t.shape) if d not in dims):
+        # Else nothing is read, and torch lets any place pass.
         for dim, index in zip(dims, indices, strict=True):
             _check_bounds(index, t.shape[dim], dim)
     return tuple(dims), indices

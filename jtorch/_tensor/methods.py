@@ -205,7 +205,12 @@ def copy_(self: Tensor, src, non_blocking: bool = False) -> Tensor:
                 f"output with shape {list(self.shape)} doesn't match the broadcast shape {list(shape)}"
             )
         v = _broadcast(v, tuple(self.shape))
-    write(self, alias(v))
+    old = value_of(self)
+    if T.grad and self._base is None and old.node is not None:
+        v = copied_over(old, v)  # what was there before gets a gradient of zeros
+    else:
+        v = alias(v)
+    write(self, v)
     return self
 
 
@@ -360,7 +365,7 @@ def deepcopy(self: Tensor, memo) -> Tensor:
         return memo[id(self)]
     r = new(type(self))
     with no_grad():
-        s = self._storage
+        s: Any = self._storage
         live = [u for u in (ref() for ref in s.aliases) if u is not None] if s is not None else []
         if len(live) > 1:
             key = ("storage", id(s))

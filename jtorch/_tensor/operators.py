@@ -128,7 +128,7 @@ def attach() -> None:
     matmul = generate(OPS["matmul"], operator=True)
     Tensor.__matmul__ = matmul
     Tensor.__rmatmul__ = _reflected(matmul)
-    Tensor.__imatmul__ = lambda self, other: self.copy_(self @ other)
+    Tensor.__imatmul__ = lambda self, other: self.copy_(self @ other)  # pyright: ignore[reportOperatorIssue]  # torch's check is matmul's
     power = generate(OPS["pow"], operator=True)
     Tensor.__pow__ = _power(power)
     Tensor.__rpow__ = _reflected(power)

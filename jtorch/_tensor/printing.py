@@ -164,18 +164,21 @@ def _body(array: np.ndarray, dtype: dtypes.dtype, indent: int) -> str:
         real, imaginary = _NumberFormat(sample.real), _NumberFormat(sample.imag)
         width = real.width + imaginary.width + 1
 
-        def show(value: complex) -> str:
+        def show_complex(value: complex) -> str:
             tail = imaginary(value.imag).lstrip()
             return f"{real(value.real)}{'' if tail[0] in '+-' else '+'}{tail}j"
 
+        show = show_complex
     elif dtype.is_floating_point:
         show = _NumberFormat(sample)
         width = show.width
     else:
         width = max(len(str(value)) for value in sample.ravel().tolist())
 
-        def show(value: int) -> str:
+        def show_whole(value: Any) -> str:
             return str(value).rjust(width)
+
+        show = show_whole
 
     if not array.shape:
         return show(_numbers(array)[0])
@@ -196,7 +199,7 @@ def _ends_only(array: np.ndarray, edge: int) -> np.ndarray:
     return array
 
 
-def _rows(array: np.ndarray, indent: int, width: int, show: Callable[[Any], str], edge: int | None) -> str:
+def _rows(array: np.ndarray, indent: int, width: int, show: Callable[[Any], str], edge: Any) -> str:
     """The bracketed text of an array of one dim or more; `edge` entries at each end, or all if it is None."""
     cut = edge is not None and len(array) > 2 * edge
     if array.ndim > 1:

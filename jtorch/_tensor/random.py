@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from jtorch._tensor.storage import value_of
 class Generator(HostGenerator):
     """A stream of random numbers. On the CPU the same seed gives torch's own numbers."""
 
-    def __init__(self, device="cpu"):
+    def __init__(self, device: Any = "cpu"):
         super().__init__(devices.canonical(device))
         self._draws = 0
 
@@ -294,7 +295,7 @@ def random_(self: Tensor, *args, generator=None, **named) -> Tensor:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     return _fill(
         self, "random_", lambda g, s: draws.randint(g, s, d.np, low, high),
-        lambda k, s: jax.random.randint(k, s, low, high, np.int64).astype(d.np), generator,
+        lambda k, s: jax.random.randint(k, s, low, np.iinfo(np.int64).max if high is None else high, np.int64).astype(d.np), generator,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jtorch._autograd.graph import Modified, Node
+from jtorch._autograd.graph import Modified
 from jtorch._ops.views import Layout
 from jtorch._runtime import dtypes, executor
 from jtorch._runtime.avals import Aval, aval
@@ -102,6 +102,20 @@ def detached(v: Value) -> Value:
         return alias(v)
     finally:
         executor.set_grad(enabled)
+
+
+def copied_over(old: Value, new: Value) -> Value:
+    """New numbers in place of old ones, as torch's graph has it: the old ones' gradient is zeros, not missing."""
+    kernel = _kernel("copy", old.aval, lambda x, y: (_over(x, y),), new.aval, grad_name="CopyBackwards")
+    return executor.record(kernel, (old, new), out=(old.aval,))[0]
+
+
+@jax.custom_vjp
+def _over(old, new):
+    return new
+
+
+_over.defvjp(lambda old, new: (new, None), lambda _, ct: (jnp.zeros_like(ct), ct))
 
 
 def with_data(old: Value, new: Value) -> Value:
@@ -342,10 +356,19 @@ def write(t, new: Value) -> None:
 
 
 def check_view(t, old: Value, new: Value) -> None:
-    """RuntimeError for a write that autograd could not follow: to one of several views, to one made under no_grad."""
+    """RuntimeError for a write that autograd could not follow: to one of several views, to one made under
+    no_grad or by a custom function.
+    """
     if old.node is None and new.node is None and (t._base is None or value_of(t._base).node is None):
         return
     many, nr, name = t._made
+    if many == "function":
+        raise RuntimeError(
+            f"Output {nr} of {name} is a view and is being modified inplace. This view was created inside a custom Function "
+            "(or because an input was returned as-is) and the autograd logic to handle view+inplace would override the "
+            "custom backward associated with the custom Function, leading to incorrect gradients. This behavior is "
+            "forbidden. You can fix this by cloning the output of the custom Function."
+        )
     words = "A view was created in no_grad mode and is being modified inplace with grad mode enabled. "
     if not many:
         raise RuntimeError(
@@ -426,8 +449,8 @@ def _dirty(v: Value, t, marked: bool = True) -> None:
         T.dirty[v.slot] = word
         if marked:
             executor.mark("dirty", v.slot)
-    if isinstance(node, Node):
-        node.modified = word
+    if node is not None and node is not LAZY:
+        node.wrote(word)
 
 
 def _step_of(slot: int):

@@ -225,7 +225,7 @@ def _text(name: str, owner: Any) -> str:
     values, classes, functions = [], [], []
     for key, value in held.items():
         if isinstance(value, property):
-            values.append(f"    {key}: {_type(inspect.signature(value.fget).return_annotation)}")
+            values.append(f"    {key}: {_type(value.fget.__annotations__['return'])}")
         elif isinstance(value, dtype):
             values.append(f"{key}: dtype")
         elif isinstance(value, type):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -373,7 +374,7 @@ def _H(self: Tensor) -> Tensor:
     return self if self.ndim == 0 else adjoint(self)
 
 
-def movedim(input: Tensor, source, destination) -> Tensor:
+def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """Dims moved to other places, the rest in order."""
     n = input.ndim
     src = (source,) if isinstance(source, int) else tuple(source)

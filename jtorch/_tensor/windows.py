@@ -24,7 +24,7 @@ def _window(name: str, length: int, periodic: bool, dtype, device, requires_grad
     else:
         span = length if periodic else length - 1
 
-        def build(s, d, span):
+        def build(s, d, span):  # pyright: ignore[reportAssignmentType]  # the other form takes no span
             def fn(*numbers):
                 wide = jnp.float64 if d == jnp.float64 else jnp.float32
                 place = jnp.arange(s[0], dtype=wide) * (2 / span) - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,8 @@ from jtorch._runtime.dtypes import FLOATING
 from jtorch._runtime.executor import T, Value
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.creation import zeros
-from jtorch._tensor.storage import detached, tag, value_of
+from jtorch._tensor.derive import cast
+from jtorch._tensor.storage import alias, detached, tag, value_of, write
 
 
 class FunctionCtx:
@@ -40,12 +42,13 @@ class FunctionCtx:
         self.materialize_grads = value
 
 
-class FunctionNode(Edges, FunctionCtx):
-    """The ctx of one call, and its node in the graph."""
+class BackwardCFunction(Edges, FunctionCtx):
+    """The ctx of one call, and its node in the graph. Each `Function` has a subclass of its own."""
 
-    def __init__(self, cls: type, needs: tuple[bool, ...]):
+    _forward_cls: type
+
+    def __init__(self, needs: tuple[bool, ...]):
         Edges.__init__(self, (), 0)
-        self._cls = cls
         self.needs_input_grad = needs
         self.materialize_grads = True
         self.to_save: tuple = ()
@@ -53,25 +56,31 @@ class FunctionNode(Edges, FunctionCtx):
         self.non_differentiable: tuple = ()
         self.saved_for_forward: tuple = ()
         self._saved: tuple | None = ()
-        self._avals: list = []
-        self._places: list[int] = []
+        self._inputs: list = []  # the avals of the tensors given
+        self._outputs: list = []  # the avals of what came out, None for what is no tensor
+        self._places: list[int] = []  # where the tensors were among the arguments
+        self._written: dict[int, Modified] = {}
 
     def name(self) -> str:
-        return self._cls.__name__ + "Backward"
+        return type(self).__name__
+
+    def wrote(self, word: Modified) -> None:
+        self._written[word.nr] = word
 
     def __repr__(self) -> str:
         return f"<torch.autograd.function.{self.name()} object at {id(self):#x}>"
 
     def _keep(self, outputs: dict[int, int]) -> None:
-        kept = []
-        for t in self.to_save:
+        kept: list = []
+        for i, t in enumerate(self.to_save):
             if t is None:
                 kept.append(None)
                 continue
             if not isinstance(t, Tensor):
-                raise TypeError(f"save_for_backward can only save variables, but argument 0 is of type {type(t).__name__}")
+                raise TypeError(f"save_for_backward can only save variables, but argument {i} is of type {type(t).__name__}")
             # An output is kept without its node: that is this one, and a cycle.
-            kept.append((graph.pack(detached(value_of(t)) if id(t) in outputs else value_of(t)), outputs.get(id(t))))
+            nr = outputs.get(id(t))
+            kept.append((graph.pack(value_of(t) if nr is None else detached(value_of(t))), nr))
         self._saved = tuple(kept)
         self.to_save = ()
 
@@ -82,19 +91,17 @@ class FunctionNode(Edges, FunctionCtx):
             raise RuntimeError(graph.FREED)
         if self.to_save:
             return tuple(self.to_save)
-        found = []
+        found: list[Tensor | None] = []
         for kept in self._saved:
             if kept is None:
                 found.append(None)
                 continue
             s, nr = kept
-            if s.dirty is not None:
-                raise graph._modified_error(s.dirty)
+            word = s.dirty if nr is None else self._written.get(nr)
+            if word is not None:
+                raise graph.modified_error(word)
             v = graph.unpack(s)
-            if nr is not None:
-                fresh = detached(v)
-                v = tag(fresh, self, nr)
-            found.append(graph.wrap(v))
+            found.append(graph.wrap(v if nr is None else tag(detached(v), self, nr)))
         return tuple(found)
 
     saved_variables = saved_tensors
@@ -103,15 +110,15 @@ class FunctionNode(Edges, FunctionCtx):
         self._saved = None
 
     def apply(self, cts: list[Value | None]) -> list[Value | None]:
-        grads = []
-        for ct, a in zip(cts, self._avals, strict=True):
-            if ct is None:
-                grads.append(zeros(tuple(a.shape), dtype=a.dtype, device=a.device) if self.materialize_grads and a is not None else None)
-            else:
+        grads: list[Tensor | None] = []
+        for ct, a in zip(cts, self._outputs, strict=True):
+            if ct is not None:
                 grads.append(graph.wrap(ct))
-        cls = self._cls
-        backward = cls.backward if cls.backward is not Function.backward else cls.vjp
-        results = backward(self, *grads)
+            elif self.materialize_grads and a is not None:
+                grads.append(zeros(tuple(a.shape), dtype=a.dtype, device=a.device))
+            else:
+                grads.append(None)
+        results = _backward_of(self._forward_cls)(self, *grads)
         results = results if isinstance(results, tuple | list) else (results,)
         expected = len(self.needs_input_grad)
         if len(results) > expected and all(r is None for r in results[expected:]):
@@ -121,25 +128,36 @@ class FunctionNode(Edges, FunctionCtx):
                 f"function {self.name()} returned an incorrect number of gradients (expected {expected}, got {len(results)})"
             )
         out: list[Value | None] = []
-        for place, edge in zip(self._places, self.edges, strict=True):
+        for place, edge, a in zip(self._places, self.edges, self._inputs, strict=True):
             r = results[place]
-            if r is None or edge is None:
-                out.append(None)
-                continue
-            if not isinstance(r, Tensor):
-                raise TypeError(f"expected Variable or None (got {type(r).__name__})")
-            shape = self._inputs[len(out)].shape
-            if r.shape != shape:
-                if _expandable(tuple(shape), tuple(r.shape)):
-                    r = r.sum_to_size(shape) if hasattr(r, "sum_to_size") else r
-                if r.shape != shape:
-                    raise RuntimeError(
-                        f"Function {self.name()} returned an invalid gradient at index {place} - got {list(r.shape)} but "
-                        f"expected shape compatible with {list(shape)}"
-                    )
-            dtype = self._inputs[len(out)].dtype
-            out.append(value_of(r.to(dtype) if r.dtype is not dtype else r))
+            if r is not None and not isinstance(r, Tensor):
+                raise RuntimeError(f"expected Variable or None (got {type(r).__name__})")
+            out.append(None if r is None or edge is None else self._gradient(r, a, place))
         return out
+
+    def _gradient(self, r: Tensor, a: Any, place: int) -> Value:
+        """A gradient that the user's backward gave, in its input's shape and dtype."""
+        if r.shape != a.shape:
+            if not _expandable(tuple(a.shape), tuple(r.shape)):
+                raise RuntimeError(
+                    f"Function {self.name()} returned an invalid gradient at index {place} - got {list(r.shape)} but "
+                    f"expected shape compatible with {list(a.shape)}"
+                )
+            lead = r.ndim - len(a.shape)
+            dims = (*range(lead), *(lead + i for i, n in enumerate(a.shape) if n == 1 and r.shape[lead + i] != 1))
+            r = r.sum(dims, keepdim=True).reshape(tuple(a.shape))
+        v = value_of(r)
+        return cast(v, a.dtype) if v.aval.dtype is not a.dtype else alias(v)
+
+
+def _backward_of(cls: type) -> Callable:
+    own_backward, own_vjp = cls.backward is not Function.backward, cls.vjp is not Function.vjp
+    if own_backward and own_vjp:
+        raise RuntimeError(
+            "Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should only implement one of "
+            "them."
+        )
+    return cls.vjp if own_vjp else cls.backward
 
 
 def _expandable(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
@@ -147,19 +165,33 @@ def _expandable(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
     return lead >= 0 and all(n in (1, to[lead + i]) for i, n in enumerate(shape))
 
 
-class _FunctionMeta(type):
-    pass
+class FunctionMeta(type):
+    """Gives each `Function` the class of its nodes."""
+
+    def __init__(cls, name: str, bases: tuple, attributes: dict):
+        super().__init__(name, bases, attributes)
+        cls._backward_cls = type(name + "Backward", (BackwardCFunction,), {"_forward_cls": cls})
 
 
-class Function(metaclass=_FunctionMeta):
+class Function(metaclass=FunctionMeta):
     """A function with a gradient of its own: static `forward(ctx, ...)` (or `forward(...)` and `setup_context`) and
     `backward(ctx, *grads)`; called as `F.apply(...)`."""
 
-    def __init__(self, *args, **kwargs):
-        raise RuntimeError(
+    generate_vmap_rule = False
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        warnings.warn(
             f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you should invoke "
             "them on the class itself. Instantiating an autograd function will raise an error in a future version of "
-            "PyTorch."
+            "PyTorch.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(
+            "Legacy autograd function with non-static forward method is deprecated. Please use new-style autograd function "
+            "with static forward method. (Example: https://pytorch.org/docs/stable/autograd.html#torch.autograd.Function)"
         )
 
     @staticmethod
@@ -192,7 +224,7 @@ class Function(metaclass=_FunctionMeta):
         """Calls the function, as one node of the graph."""
         tensors = [(i, a) for i, a in enumerate(args) if isinstance(a, Tensor)]
         needs = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
-        node = FunctionNode(cls, needs)
+        node = cls._backward_cls(needs)
         record = T.grad and any(needs)
         # Before the forward runs: it may write its inputs in place.
         edges = []
@@ -200,7 +232,7 @@ class Function(metaclass=_FunctionMeta):
             v = value_of(t)
             n = node_of(v) if record and v.aval.dtype.category >= FLOATING else None
             edges.append(None if n is None else (n, v.nr))
-        node._inputs = [value_of(t).aval for _, t in tensors]  # type: ignore[attr-defined]
+        node._inputs = [value_of(t).aval for _, t in tensors]
         with no_grad():
             if cls.setup_context is not Function.setup_context:
                 output = cls.forward(*args, **kwargs)
@@ -208,42 +240,48 @@ class Function(metaclass=_FunctionMeta):
             else:
                 output = cls.forward(node, *args, **kwargs)
         several = isinstance(output, tuple)
-        outputs = list(output) if several else [output]
-        if not record:
-            node._keep({})
-            return output
-        inputs = {id(a): a for _, a in tensors}
+        results = list(output) if several else [output]
+        given = {id(a) for _, a in tensors}
         dirty = {id(t) for t in node.dirty_tensors}
-        fixed = {id(t) for t in node.non_differentiable}
-        results, places = [], {}
-        for nr, o in enumerate(outputs):
-            if not isinstance(o, Tensor):
-                results.append(o)
-                node._avals.append(None)
-                continue
-            node._avals.append(value_of(o).aval)
-            places[id(o)] = nr
-            results.append(o)
-        node.n_outputs = len(outputs)
-        node.edges = tuple(edges)
-        node._places = [i for i, _ in tensors]
-        node._keep(places)
+        if record:
+            node.n_outputs = len(results)
+            node.edges = tuple(edges)
+            node._places = [i for i, _ in tensors]
+            node._outputs = [value_of(o).aval if isinstance(o, Tensor) else None for o in results]
+            fixed = {id(t) for t in node.non_differentiable}
+            node._keep({id(o): nr for nr, o in enumerate(results) if isinstance(o, Tensor)})
+            observe()
+        else:
+            fixed = {id(o) for o in results}
+            node._keep({})
         for nr, o in enumerate(results):
-            if not isinstance(o, Tensor) or id(o) in fixed or o.dtype.category < FLOATING:
-                continue
-            if id(o) in dirty:
-                if o.requires_grad and o.is_leaf:
-                    raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
-                o._value = tag(detached(value_of(o)), node, nr)
-            elif id(o) in inputs or o._storage is not None and o._base is not None:
-                # An input handed through, or a view: a tensor of its own over the same memory.
-                o = o.detach()
-                o._value = tag(o._value, node, nr)
-                results[nr] = o
-            else:
-                o._value = tag(detached(value_of(o)), node, nr)
-        observe()
+            if isinstance(o, Tensor):
+                differs = id(o) not in fixed and o.dtype.category >= FLOATING
+                results[nr] = _output(o, node if differs else None, nr, id(o) in given, id(o) in dirty)
         return tuple(results) if several else results[0]
+
+
+def _output(o: Tensor, node: BackwardCFunction | None, nr: int, given: bool, dirty: bool) -> Tensor:
+    """One output as the caller gets it; `node` is None for those without a gradient."""
+    if dirty:
+        if node is None:
+            return o
+        if o.requires_grad and o.is_leaf:
+            raise RuntimeError("a leaf Variable that requires grad has been used in an in-place operation.")
+        write(o, tag(detached(value_of(o)), node, nr))
+        return o
+    if given:
+        o = o.detach()  # a tensor of its own over the same memory
+    elif node is None:
+        return o
+    elif o._base is not None:
+        o = o.detach()
+    if node is not None:
+        shared = o._storage is not None
+        o._value = tag(o._value if shared else detached(value_of(o)), node, nr)
+        if shared:
+            o._made = "function", nr, node._forward_cls.__name__
+    return o
 
 
 def once_differentiable(fn: Callable) -> Callable:
@@ -276,5 +314,3 @@ class NestedIOFunction(Function):
 
 
 InplaceFunction = Function
-BackwardCFunction = FunctionNode
-_Modified = Modified

@@ -60,7 +60,9 @@ def get_gradient_edge(tensor: Tensor) -> GradientEdge:
     if not tensor.requires_grad:
         raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not require gradients.")
     v = value_of(tensor)
-    return GradientEdge(node_of(v), v.nr)
+    node = node_of(v)
+    assert node is not None
+    return GradientEdge(node, v.nr)
 
 
 def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Callable, *, mode: str = "all"):

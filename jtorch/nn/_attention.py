@@ -78,13 +78,15 @@ def _project_packed(q: Tensor, k: Tensor, v: Tensor, w: Tensor, b: Tensor | None
     width = q.size(-1)
     if k is v:
         if q is k:
-            return F.linear(q, w, b).chunk(3, dim=-1)
+            in_q, in_k, in_v = F.linear(q, w, b).chunk(3, dim=-1)
+            return in_q, in_k, in_v
         w_q, w_kv = w.split([width, width * 2])
         b_q, b_kv = (None, None) if b is None else b.split([width, width * 2])
-        return (F.linear(q, w_q, b_q), *F.linear(k, w_kv, b_kv).chunk(2, dim=-1))
-    weights = w.chunk(3)
-    biases = (None, None, None) if b is None else b.chunk(3)
-    return tuple(F.linear(x, wx, bx) for x, wx, bx in zip((q, k, v), weights, biases, strict=True))
+        in_k, in_v = F.linear(k, w_kv, b_kv).chunk(2, dim=-1)
+        return F.linear(q, w_q, b_q), in_k, in_v
+    w_q, w_k, w_v = w.chunk(3)
+    b_q, b_k, b_v = (None, None, None) if b is None else b.chunk(3)
+    return F.linear(q, w_q, b_q), F.linear(k, w_k, b_k), F.linear(v, w_v, b_v)
 
 
 def multi_head_attention_forward(
@@ -150,6 +152,7 @@ def multi_head_attention_forward(
             raise AssertionError(
                 f"key's sequence and batch dims {key.shape[:2]} do not match value's {value.shape[:2]}"
             )
+        assert q_proj_weight is not None and k_proj_weight is not None and v_proj_weight is not None
         b = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
         q = F.linear(query, q_proj_weight, b[0])
         k = F.linear(key, k_proj_weight, b[1])

@@ -406,7 +406,7 @@ def _fractional_max_pool(
         samples = jtorch.rand(batched.size(0), batched.size(1), n, dtype=input.dtype, device=input.device)
     lead = tuple(batched.shape[:2])
     # torch takes the samples for the last dim first.
-    flat = None
+    flat: Any = None
     for d in range(n):
         starts = _fractional_starts(samples[..., n - 1 - d], sizes[d], out[d], kernel[d])
         window = starts.unsqueeze(-1) + jtorch.arange(kernel[d], device=input.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Self, cast
 
 import jax
 
@@ -28,7 +28,7 @@ class Parameter(Tensor, metaclass=_ParameterMeta):
     requires_grad: whether it is trained. RuntimeError for integer data unless False.
     """
 
-    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True):
+    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Self:
         if data is None:
             data = jtorch.empty(0)
         if type(data) is Tensor or isinstance(data, Parameter):
@@ -44,7 +44,7 @@ class Parameter(Tensor, metaclass=_ParameterMeta):
                 "Parameter, please correct the detach() semantics defined by its __torch_dispatch__() implementation."
             )
         t._is_param = True
-        return t
+        return cast(Self, t)  # isinstance says so, too
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         if id(self) in memo:

@@ -84,7 +84,7 @@ class Optimizer:
             )
         self.state: defaultdict[Tensor, Any] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
-        groups = list(params)
+        groups: list[Any] = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
         if not isinstance(groups[0], dict):
@@ -338,7 +338,7 @@ def check_lr(lr: float | Tensor) -> None:
         raise ValueError(f"Invalid learning rate: {lr}")
 
 
-def check_at_least_zero(value: float, name: str) -> None:
+def check_at_least_zero(value: float | Tensor, name: str) -> None:
     """ValueError, as torch words it, unless `value` is 0 or more. A tensor is taken on trust: looking would sync."""
     if not isinstance(value, Tensor) and not value >= 0.0:
         raise ValueError(f"Invalid {name}: {value}")

@@ -152,10 +152,10 @@ class BackwardGates:
         if not picked:
             return values
         gated = _gate().apply(on_grads, *(values[i] for i in picked))
-        values = list(values)
+        replaced = list(values)
         for i, tensor in zip(picked, gated, strict=True):
-            values[i] = tensor
-        return tuple(values)
+            replaced[i] = tensor
+        return tuple(replaced)
 
     def _enter(self, grads: tuple) -> tuple:
         full: list = [None] * self.n_outputs

@@ -72,7 +72,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
     def reset_parameters(self) -> None:
         """Draws all weights anew."""
         self.head.reset_parameters()
-        for down, up in self.tail:
+        for pair in self.tail:
+            down, up = pair.children()
             down.reset_parameters()
             up.reset_parameters()
 

@@ -64,7 +64,7 @@ class _ConvNd(Module):
         self.out_channels = out_channels
         self.kernel_size = kernel_size
         self.stride = stride
-        self.padding = padding
+        self.padding: Any = padding
         self.dilation = dilation
         self.transposed = transposed
         self.output_padding = output_padding
@@ -260,7 +260,7 @@ class _LazyConvMixin(LazyModuleMixin):
 
     def __init__(self, out_channels: int, kernel_size: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(0, 0, kernel_size, *args, **kwargs)
-        factory = {"device": kwargs.get("device"), "dtype": kwargs.get("dtype")}
+        factory: dict[str, Any] = {"device": kwargs.get("device"), "dtype": kwargs.get("dtype")}
         self.weight = UninitializedParameter(**factory)
         self.out_channels = out_channels
         if self.bias is not None:

@@ -40,7 +40,7 @@ class Unflatten(Module):
             self._require_tuple_tuple(unflattened_size)
         else:
             raise TypeError("invalid argument type for dim parameter")
-        self.dim = dim
+        self.dim: Any = dim
         self.unflattened_size = unflattened_size
 
     def _require_tuple_tuple(self, input: Any) -> None:

@@ -36,7 +36,7 @@ class LocalResponseNorm(Module):
 
 def _shape(normalized_shape: Any) -> tuple[int, ...]:
     if isinstance(normalized_shape, numbers.Integral):
-        return (normalized_shape,)
+        return (int(normalized_shape),)
     return tuple(normalized_shape)
 
 

@@ -81,11 +81,11 @@ class RNNBase(Module):
         self.reset_parameters()
 
     def _check_sizes(self, dropout: Any) -> None:
-        if not isinstance(dropout, numbers.Number) or not 0 <= dropout <= 1 or isinstance(dropout, bool):
+        if not isinstance(dropout, numbers.Real) or not 0 <= float(dropout) <= 1 or isinstance(dropout, bool):
             raise ValueError(
                 "dropout should be a number in range [0, 1] representing the probability of an element being zeroed"
             )
-        if dropout > 0 and self.num_layers == 1:
+        if float(dropout) > 0 and self.num_layers == 1:
             warnings.warn(
                 "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
                 "num_layers "
@@ -236,8 +236,8 @@ def _unpacked(data: Tensor, rows: Tensor, steps: int, batch: int) -> Tensor:
 class _OneState(RNNBase):
     """RNN and GRU: networks whose state is one tensor."""
 
-    def forward(self, input: Any, hx: Tensor | None = None) -> Any:
-        packed = input if isinstance(input, PackedSequence) else None
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        packed: Any = input if isinstance(input, PackedSequence) else None
         batch_sizes = sorted_indices = unsorted_indices = None
         batched = True
         if packed is not None:
@@ -321,7 +321,7 @@ class LSTM(RNNBase):
         return hx if permutation is None else tuple(h.index_select(1, permutation) for h in hx)
 
     def forward(self, input: Any, hx: tuple[Tensor, Tensor] | None = None) -> Any:
-        packed = input if isinstance(input, PackedSequence) else None
+        packed: Any = input if isinstance(input, PackedSequence) else None
         batch_sizes = sorted_indices = unsorted_indices = None
         batched = True
         if packed is not None:
