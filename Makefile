@@ -24,12 +24,14 @@ compat: .venv-test/ready
 	$(TEST) -m pytest compat -n $(WORKERS) --dist worksteal -q  # each test runs in both modes by itself
 
 lint: .venv-dev/ready
+	$(DEV)/python -m jtorch._tensor.stubs --check
 	$(DEV)/ruff check .
 	$(DEV)/ruff format --check .
-	$(DEV)/pyright
+	$(DEV)/pyright --pythonpath $(DEV)/python
 	$(DEV)/lint-imports
 
 format: .venv-dev/ready
+	$(DEV)/python -m jtorch._tensor.stubs
 	$(DEV)/ruff check --fix .
 	$(DEV)/ruff format .
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from compat import bridge, judge
+from compat import expected as known
 
 Case = Callable[[Any], Any]
 
@@ -43,10 +44,17 @@ class Battery:
             torch.manual_seed(0)
             expected = case(torch)
             _check(expected, name)
-            lib = bridge.library()
-            for _ in range(3 if execution_mode == "deferred" else 1):
-                lib.manual_seed(0)
-                judge.compare(expected, case(lib), where=name, **tolerances)
+            lib, reason = bridge.library(), known.reason_for(name, "battery", "*")
+            try:
+                for _ in range(3 if execution_mode == "deferred" else 1):
+                    lib.manual_seed(0)
+                    judge.compare(expected, case(lib), where=name, **tolerances)
+            except Exception:
+                if reason is None:
+                    raise
+                pytest.xfail(reason)
+            if reason is not None and lib is not torch:
+                pytest.fail(f"passes, but is expected to fail: {reason}")
 
         return test_case
 

@@ -110,7 +110,9 @@ def _rebind(function: Any, memo: dict[int, Any]) -> Any:
     if isinstance(function, types.MethodType):
         return types.MethodType(_rebind(function.__func__, memo), function.__self__)
     home = getattr(function, "__module__", None) or ""
-    if isinstance(function, types.FunctionType) and (not home.startswith("torch.") or home.startswith("torch.testing.")):
+    if isinstance(function, types.FunctionType) and (
+        not home.startswith("torch.") or home.startswith("torch.testing.")
+    ):
         if function.__name__ == "freeze_rng_state":  # the suite seeds before each call anyway
             return contextlib.nullcontext
         scope = dict(function.__globals__)
@@ -123,7 +125,9 @@ def _rebind(function: Any, memo: dict[int, Any]) -> Any:
         for cell, original in zip(cells, function.__closure__ or (), strict=True):
             with contextlib.suppress(ValueError):  # an empty cell
                 cell.cell_contents = _reach(original.cell_contents, memo)
-        made.__kwdefaults__ = function.__kwdefaults__ and {k: _reach(v, memo) for k, v in function.__kwdefaults__.items()}
+        made.__kwdefaults__ = function.__kwdefaults__ and {
+            k: _reach(v, memo) for k, v in function.__kwdefaults__.items()
+        }
         made.__defaults__ = function.__defaults__ and tuple(_reach(v, memo) for v in function.__defaults__)
         return made
     if home.split(".")[0] == "torch" or "torch" in repr(type(function)):
@@ -149,7 +153,9 @@ def _reach(value: Any, memo: dict[int, Any]) -> Any:
             return lookup(".".join(path[1:])) if len(path) > 1 else library()
         except Absent:
             return _Missing(value.__name__)
-    if isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodDescriptorType | functools.partial):
+    if isinstance(
+        value, types.FunctionType | types.BuiltinFunctionType | types.MethodDescriptorType | functools.partial
+    ):
         module = getattr(value, "__module__", None) or ""
         if public_name(value) is None and module.split(".")[0] not in ("torch", ""):
             return value
@@ -232,7 +238,9 @@ def _convert(value: Any, memo: dict[int, Any]) -> Any:
         for k, v in value.items():
             made[k] = convert(v, memo)  # type: ignore[index]
         return made
-    if isinstance(value, np.ndarray | np.generic | enum.Enum | collections.abc.Iterator) or dataclasses.is_dataclass(value):
+    if isinstance(value, np.ndarray | np.generic | enum.Enum | collections.abc.Iterator) or dataclasses.is_dataclass(
+        value
+    ):
         return value
     if isinstance(value, type):
         return _class(value) if value.__module__.startswith("torch") else value
@@ -291,7 +299,11 @@ def _dense(t: torch.Tensor, lib: Any) -> Any:
     return lib.tensor(to_numpy(t), dtype=dtype(t.dtype)) if t.dtype not in _WIDENED else _narrow(t, lib)
 
 
-_WIDENED = {torch.bfloat16: ml_dtypes.bfloat16, torch.float8_e4m3fn: ml_dtypes.float8_e4m3fn, torch.float8_e5m2: ml_dtypes.float8_e5m2}
+_WIDENED = {
+    torch.bfloat16: ml_dtypes.bfloat16,
+    torch.float8_e4m3fn: ml_dtypes.float8_e4m3fn,
+    torch.float8_e5m2: ml_dtypes.float8_e5m2,
+}
 
 
 def _narrow(t: torch.Tensor, lib: Any) -> Any:

@@ -1,8 +1,8 @@
 """Options, execution modes and the collection of results for the compat suite.
 
-    pytest compat -n 2                      everything, both modes
-    pytest compat -k "matmul and forward" --mode eager --samples 10
-    pytest compat -n 2 --report             also writes compat/REPORT.md
+pytest compat -n 2                      everything, both modes
+pytest compat -k "matmul and forward" --mode eager --samples 10
+pytest compat -n 2 --report             also writes compat/REPORT.md
 """
 
 from __future__ import annotations
@@ -29,7 +29,12 @@ MODES = ("eager", "deferred")
 
 def pytest_addoption(parser):
     group = parser.getgroup("compat", "jtorch against torch")
-    group.addoption("--mode", choices=(*MODES, "both"), default=None, help="execution modes to run in (both, or what JTORCH_EXECUTION says)")
+    group.addoption(
+        "--mode",
+        choices=(*MODES, "both"),
+        default=None,
+        help="execution modes to run in (both, or what JTORCH_EXECUTION says)",
+    )
     group.addoption("--samples", type=int, default=2, help="sample inputs per operation and dtype")
     group.addoption("--report", action="store_true", help="write compat/REPORT.md from this run")
     group.addoption("--library", default="jtorch", help="what is judged; `torch` judges the suite itself")
@@ -92,7 +97,9 @@ def pytest_runtest_logreport(report):
     if report.when == "call" or (report.when == "setup" and report.outcome != "passed"):
         outcome = "expected" if hasattr(report, "wasxfail") else report.outcome
         rows = [value for name, value in report.user_properties if name == "compat"]
-        config._compat_results.append({"id": report.nodeid, "outcome": outcome, "seconds": report.duration, "rows": rows})
+        config._compat_results.append(
+            {"id": report.nodeid, "outcome": outcome, "seconds": report.duration, "rows": rows}
+        )
 
 
 _CONFIG: list = [None]

@@ -57,7 +57,9 @@ def compare(
         _compare_sequences(expected, got, at, options)
     elif isinstance(expected, collections.abc.Mapping):
         if not isinstance(got, collections.abc.Mapping) or list(expected) != list(got):
-            raise Mismatch(f"{at}: torch has keys {list(expected)}, jtorch {list(got) if hasattr(got, 'keys') else got!r}")
+            raise Mismatch(
+                f"{at}: torch has keys {list(expected)}, jtorch {list(got) if hasattr(got, 'keys') else got!r}"
+            )
         for k, v in expected.items():
             compare(v, got[k], where=f"{at}[{k!r}]", **options)
     else:
@@ -76,7 +78,9 @@ def _compare_sequences(expected: Any, got: Any, at: str, options: dict[str, Any]
         names = [n for n in dir(type(expected)) if type(getattr(type(expected), n)).__name__ == "member_descriptor"]
         for name in names:
             if not hasattr(got, name):
-                raise Mismatch(f"{at}: torch's {type(expected).__name__} has a field {name}, jtorch's {type(got).__name__} not")
+                raise Mismatch(
+                    f"{at}: torch's {type(expected).__name__} has a field {name}, jtorch's {type(got).__name__} not"
+                )
             compare(getattr(expected, name), getattr(got, name), where=f"{at}.{name}", **options)
     for i, (e, g) in enumerate(zip(expected, got, strict=True)):
         compare(e, g, where=f"{at}[{i}]", **options)
@@ -150,11 +154,15 @@ def _compare_plain(expected: Any, got: Any, at: str, rtol: float | None, atol: f
         np.testing.assert_allclose(got, expected, rtol=rtol or 1e-6, atol=atol or 1e-7, err_msg=at)
         return
     if type(expected) is not type(got):
-        raise Mismatch(f"{at}: torch gives {expected!r} ({type(expected).__name__}), jtorch {got!r} ({type(got).__name__})")
+        raise Mismatch(
+            f"{at}: torch gives {expected!r} ({type(expected).__name__}), jtorch {got!r} ({type(got).__name__})"
+        )
     if isinstance(expected, float | complex):
         if expected == got or (expected != expected and got != got):
             return
-        if not math.isclose(abs(expected - got), 0.0, abs_tol=max(atol or 0.0, 1e-6) + max(rtol or 0.0, 1e-5) * abs(expected)):
+        if not math.isclose(
+            abs(expected - got), 0.0, abs_tol=max(atol or 0.0, 1e-6) + max(rtol or 0.0, 1e-5) * abs(expected)
+        ):
             raise Mismatch(f"{at}: torch gives {expected!r}, jtorch {got!r}")
     elif expected != got:
         raise Mismatch(f"{at}: torch gives {expected!r}, jtorch {got!r}")
@@ -168,7 +176,12 @@ def is_absence(error: BaseException) -> bool:
     if isinstance(error, bridge.Absent | NotImplementedError):
         return True
     if isinstance(error, AttributeError):
-        return bool(re.search(r"(module|type object) '[^']*' has no attribute|'(Tensor|Parameter|Generator)' object has no attribute", str(error)))
+        return bool(
+            re.search(
+                r"(module|type object) '[^']*' has no attribute|'(Tensor|Parameter|Generator)' object has no attribute",
+                str(error),
+            )
+        )
     return isinstance(error, ImportError) and bridge.LIBRARY in str(error)
 
 

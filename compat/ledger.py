@@ -22,7 +22,7 @@ class Ledger:
         self.wrong: list[str] = []
 
     def judge(self, check: str, dtype: str, cases: list[tuple[str, Callable[[], Any]]]) -> None:
-        """Runs the cases of one check; each returns normally if jtorch agrees with torch. At most two failures are told."""
+        """Runs the cases of one check; each returns normally if jtorch agrees. At most two failures are told."""
         failures, absent, ran = [], None, 0
         for label, run in cases:
             try:

@@ -25,7 +25,7 @@ def _names(fn, depth=4):
     return seen
 
 
-# ---- backward ---------------------------------------------------------------------------------------------------------------
+# ---- backward --------------------------------------------------------------------------------------------------------
 
 
 @case
@@ -69,7 +69,10 @@ def grad_set_to_none(torch):
 def grad_assigned_errors(torch):
     x = _leaf(torch)
     return (
-        raises(lambda: setattr(x, "grad", torch.zeros(2)), "attempting to assign a gradient of size '[2]' to a tensor of size '[3]'"),
+        raises(
+            lambda: setattr(x, "grad", torch.zeros(2)),
+            "attempting to assign a gradient of size '[2]' to a tensor of size '[3]'",
+        ),
         raises(lambda: setattr(x, "grad", 1.0), "assigned grad expected to be a Tensor or None"),
         raises(lambda: setattr(x, "grad", x), "can't assign Variable as its own grad"),
         raises(lambda: setattr(x, "grad", torch.zeros(3, dtype=torch.float64)), "attempting to assign a gradient"),
@@ -105,7 +108,9 @@ def gradient_shape_mismatch(torch):
 
 @case
 def no_graph(torch):
-    return raises(lambda: torch.ones(1).backward(), "element 0 of tensors does not require grad and does not have a grad_fn")
+    return raises(
+        lambda: torch.ones(1).backward(), "element 0 of tensors does not require grad and does not have a grad_fn"
+    )
 
 
 @case
@@ -215,10 +220,12 @@ def complex_gradients(torch):
 @case
 def complex_loss_raises(torch):
     z = torch.tensor([1 + 2j], requires_grad=True)
-    return raises(lambda: (z * 2).sum().backward(), "grad can be implicitly created only for real scalar outputs but got")
+    return raises(
+        lambda: (z * 2).sum().backward(), "grad can be implicitly created only for real scalar outputs but got"
+    )
 
 
-# ---- autograd.grad ------------------------------------------------------------------------------------------------------------
+# ---- autograd.grad ---------------------------------------------------------------------------------------------------
 
 
 @case
@@ -233,7 +240,10 @@ def grad_unused(torch):
     x, y = _leaf(torch), _leaf(torch)
     loss = (x * 2).sum()
     return (
-        raises(lambda: torch.autograd.grad(loss, [x, y], retain_graph=True), "The differentiated Tensor at index 1 appears to not have been used in the graph"),
+        raises(
+            lambda: torch.autograd.grad(loss, [x, y], retain_graph=True),
+            "The differentiated Tensor at index 1 appears to not have been used in the graph",
+        ),
         torch.autograd.grad(loss, [x, y], allow_unused=True, retain_graph=True),
         torch.autograd.grad(loss, [x, y], materialize_grads=True),
     )
@@ -250,14 +260,18 @@ def grad_of_nonleaf(torch):
 def grad_needs_requires_grad(torch):
     x = torch.ones(2)
     y = _leaf(torch, 1.0, 2.0)
-    return raises(lambda: torch.autograd.grad((x * y).sum(), x), "One of the differentiated Tensors does not require grad")
+    return raises(
+        lambda: torch.autograd.grad((x * y).sum(), x), "One of the differentiated Tensors does not require grad"
+    )
 
 
 @case
 def grad_outputs(torch):
     x = _leaf(torch)
     y = x**2
-    return torch.autograd.grad(y, x, grad_outputs=torch.tensor([1.0, 0.0, -1.0])), torch.autograd.grad([x.exp(), x.sum()], x, [torch.ones(3), None])
+    return torch.autograd.grad(y, x, grad_outputs=torch.tensor([1.0, 0.0, -1.0])), torch.autograd.grad(
+        [x.exp(), x.sum()], x, [torch.ones(3), None]
+    )
 
 
 @case
@@ -318,7 +332,7 @@ def functional_products(torch):
     return f.vjp(lambda t: t.exp() * t.sum(), x, v), f.jvp(lambda t: t.exp(), x, v), f.hvp(lambda t: (t**3).sum(), x, v)
 
 
-# ---- hooks --------------------------------------------------------------------------------------------------------------------
+# ---- hooks -----------------------------------------------------------------------------------------------------------
 
 
 @case
@@ -385,8 +399,14 @@ def post_accumulate_hook(torch):
 def hook_errors(torch):
     x = _leaf(torch)
     return (
-        raises(lambda: torch.ones(2).register_hook(print), "cannot register a hook on a tensor that doesn't require gradient"),
-        raises(lambda: (x * 2).register_post_accumulate_grad_hook(print), "post accumulate grad hooks cannot be registered on non-leaf tensors"),
+        raises(
+            lambda: torch.ones(2).register_hook(print),
+            "cannot register a hook on a tensor that doesn't require gradient",
+        ),
+        raises(
+            lambda: (x * 2).register_post_accumulate_grad_hook(print),
+            "post accumulate grad hooks cannot be registered on non-leaf tensors",
+        ),
     )
 
 
@@ -453,22 +473,24 @@ def retain_grad_sees_hook(torch):
     return y.grad, x.grad
 
 
-# ---- the graph to look at -------------------------------------------------------------------------------------------------------
+# ---- the graph to look at --------------------------------------------------------------------------------------------
 
 
 @case
 def grad_fn_names(torch):
     x = torch.ones(2, 3, requires_grad=True)
     results = [
-        x + 1, x - x, x * 2, x / 3, x**2, x**x, -x, x.exp(), x.log(), x.sin(), x.tanh(), x.sigmoid(), x.relu(), x.sqrt(), x.abs(),
-        x.sum(), x.sum(1), x.mean(), x.mean(0), x.prod(), x.max(), x.max(1)[0], x.min(1)[0], x.amax(1), x @ x.t(), x.mv(torch.ones(3)),
-        x.t(), x.view(6), x.reshape(3, 2), x.permute(1, 0), x.transpose(0, 1), x[0], x[:, 1:], x[:, [0, 1]], x.unsqueeze(0),
-        x[None, 0].squeeze(0), x.expand(2, 2, 3), torch.cat([x, x]), torch.stack([x, x]), x.clone(), x.std(), x.var(),
-        x.norm(), x.cumsum(0), x.softmax(1), x.log_softmax(1), torch.where(x > 0, x, -x), x.clamp(0, 1), x.masked_fill(x > 0, 0.0),
+        x + 1, x - x, x * 2, x / 3, x**2, x**x, -x, x.exp(), x.log(), x.sin(), x.tanh(), x.sigmoid(), x.relu(),
+        x.sqrt(), x.abs(), x.sum(), x.sum(1), x.mean(), x.mean(0), x.prod(), x.max(), x.max(1)[0], x.min(1)[0],
+        x.amax(1), x @ x.t(), x.mv(torch.ones(3)), x.t(), x.view(6), x.reshape(3, 2), x.permute(1, 0),
+        x.transpose(0, 1), x[0], x[:, 1:], x[:, [0, 1]], x.unsqueeze(0), x[None, 0].squeeze(0), x.expand(2, 2, 3),
+        torch.cat([x, x]), torch.stack([x, x]), x.clone(), x.std(), x.var(), x.norm(), x.cumsum(0), x.softmax(1),
+        x.log_softmax(1), torch.where(x > 0, x, -x), x.clamp(0, 1), x.masked_fill(x > 0, 0.0),
         x.gather(0, torch.zeros(1, 3, dtype=torch.int64)), x.double(), x.flatten(), x.split(1)[0], x.unbind()[0],
-        x.index_select(0, torch.tensor([0])), x.logsumexp(0), x.rsqrt(), x.reciprocal(), x.sort()[0], x.topk(1)[0], x.tril(),
-        torch.nn.functional.gelu(x), torch.nn.functional.leaky_relu(x), torch.nn.functional.mse_loss(x, x.detach()),
-        x.repeat(2, 1), x.diagonal(), x.contiguous(), x.float(), torch.addmm(x @ x.t(), x, x.t()), x.detach().requires_grad_() * 1,
+        x.index_select(0, torch.tensor([0])), x.logsumexp(0), x.rsqrt(), x.reciprocal(), x.sort()[0], x.topk(1)[0],
+        x.tril(), torch.nn.functional.gelu(x), torch.nn.functional.leaky_relu(x),
+        torch.nn.functional.mse_loss(x, x.detach()), x.repeat(2, 1), x.diagonal(), x.contiguous(), x.float(),
+        torch.addmm(x @ x.t(), x, x.t()), x.detach().requires_grad_() * 1,
     ]  # fmt: skip
     return [None if r.grad_fn is None else r.grad_fn.name() for r in results]
 
@@ -480,10 +502,11 @@ def more_grad_fn_names(torch):
     f = torch.nn.functional
     results = [
         f.conv2d(x, w), f.max_pool2d(x, 2), f.avg_pool2d(x, 2), f.linear(x, torch.ones(5, 4), torch.ones(5)),
-        f.layer_norm(x, (4,)), f.batch_norm(x, None, None, training=True), f.softplus(x), f.elu(x), f.silu(x), f.pad(x, (1, 1)),
-        f.cross_entropy(x[0, :, 0], torch.tensor([0, 1])), f.nll_loss(x[0, :, 0], torch.tensor([0, 1])),
-        f.binary_cross_entropy_with_logits(x, torch.zeros_like(x)), f.smooth_l1_loss(x, torch.zeros_like(x)),
-        f.embedding(torch.tensor([0]), x[0, 0]), f.dropout(x, 0.5), f.adaptive_avg_pool2d(x, 2), f.hardtanh(x), f.l1_loss(x, x.detach()),
+        f.layer_norm(x, (4,)), f.batch_norm(x, None, None, training=True), f.softplus(x), f.elu(x), f.silu(x),
+        f.pad(x, (1, 1)), f.cross_entropy(x[0, :, 0], torch.tensor([0, 1])),
+        f.nll_loss(x[0, :, 0], torch.tensor([0, 1])), f.binary_cross_entropy_with_logits(x, torch.zeros_like(x)),
+        f.smooth_l1_loss(x, torch.zeros_like(x)), f.embedding(torch.tensor([0]), x[0, 0]), f.dropout(x, 0.5),
+        f.adaptive_avg_pool2d(x, 2), f.hardtanh(x), f.l1_loss(x, x.detach()),
     ]  # fmt: skip
     return [r.grad_fn.name() for r in results]
 
@@ -494,8 +517,9 @@ def next_functions(torch):
     z = (x * y + x).sum()
     add = z.grad_fn.next_functions[0][0]
     return (
-        _names(z.grad_fn), len(add.next_functions), [f[0].name() for f in add.next_functions], [f[1] for f in add.next_functions],
-        [f[0] is None for f in add.next_functions[0][0].next_functions], add.next_functions[1][0].variable is x,
+        _names(z.grad_fn), len(add.next_functions), [f[0].name() for f in add.next_functions],
+        [f[1] for f in add.next_functions], [f[0] is None for f in add.next_functions[0][0].next_functions],
+        add.next_functions[1][0].variable is x,
     )  # fmt: skip
 
 
@@ -504,7 +528,15 @@ def output_numbers(torch):
     x = _leaf(torch)
     v, i = x.sort()
     a, b, c = x.unbind()
-    return a.output_nr, b.output_nr, c.output_nr, (b * c).grad_fn.next_functions[0][1], (b * c).grad_fn.next_functions[1][1], i.requires_grad, v.output_nr
+    return (
+        a.output_nr,
+        b.output_nr,
+        c.output_nr,
+        (b * c).grad_fn.next_functions[0][1],
+        (b * c).grad_fn.next_functions[1][1],
+        i.requires_grad,
+        v.output_nr,
+    )
 
 
 @case
@@ -512,14 +544,29 @@ def leaf_facts(torch):
     x = _leaf(torch)
     y = x * 2
     z = torch.ones(2)
-    return x.is_leaf, y.is_leaf, z.is_leaf, x.grad_fn, z.grad_fn, y.requires_grad, (z * 2).is_leaf, y.detach().is_leaf, y.grad_fn is y.grad_fn
+    return (
+        x.is_leaf,
+        y.is_leaf,
+        z.is_leaf,
+        x.grad_fn,
+        z.grad_fn,
+        y.requires_grad,
+        (z * 2).is_leaf,
+        y.detach().is_leaf,
+        y.grad_fn is y.grad_fn,
+    )
 
 
 @case
 def node_type_names(torch):
     x = _leaf(torch)
     y = (x * 2).sum()
-    return type(y.grad_fn).__name__, str(y.grad_fn).startswith("<SumBackward0 object at 0x"), repr(x * 2).split("grad_fn=")[1], type(y.grad_fn.next_functions[0][0]).__name__
+    return (
+        type(y.grad_fn).__name__,
+        str(y.grad_fn).startswith("<SumBackward0 object at 0x"),
+        repr(x * 2).split("grad_fn=")[1],
+        type(y.grad_fn.next_functions[0][0]).__name__,
+    )
 
 
 @case
@@ -532,7 +579,15 @@ def saved_attributes(torch):
 @case
 def requires_grad_propagates(torch):
     x, y = torch.ones(2, requires_grad=True), torch.ones(2)
-    return (x + y).requires_grad, (y + y).requires_grad, (x > 0).requires_grad, x.argmax().requires_grad, x.long().requires_grad, x.detach().requires_grad, x.round().requires_grad
+    return (
+        (x + y).requires_grad,
+        (y + y).requires_grad,
+        (x > 0).requires_grad,
+        x.argmax().requires_grad,
+        x.long().requires_grad,
+        x.detach().requires_grad,
+        x.round().requires_grad,
+    )
 
 
 @case
@@ -581,7 +636,7 @@ def graph_dies_with_its_tensors(torch):
     return r() is None, x.grad
 
 
-# ---- modes ----------------------------------------------------------------------------------------------------------------------
+# ---- modes -----------------------------------------------------------------------------------------------------------
 
 
 @case
@@ -683,7 +738,10 @@ def inference_tensor_errors(torch):
     return (
         raises(lambda: y.add_(1), "Inplace update to inference tensor outside InferenceMode is not allowed"),
         raises(lambda: (x * y).sum().backward(), "Inference tensors cannot be saved for backward"),
-        raises(lambda: y.requires_grad_(), "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed"),
+        raises(
+            lambda: y.requires_grad_(),
+            "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed",
+        ),
     )
 
 
@@ -697,7 +755,7 @@ def inference_decorator(torch):
     return y.is_inference(), (y.clone() + 1).is_inference(), y + 1
 
 
-# ---- in place ----------------------------------------------------------------------------------------------------------------------
+# ---- in place --------------------------------------------------------------------------------------------------------
 
 
 @case
@@ -708,7 +766,7 @@ def leaf_in_place_error(torch):
         raises(lambda: x.add_(1), message),
         raises(lambda: x.zero_(), message),
         raises(lambda: x.__setitem__(0, 1.0), "leaf Variable that requires grad"),
-        raises(lambda: x[:2].mul_(2), "a view of a leaf Variable that requires grad is being used in an in-place operation"),
+        raises(lambda: x[:2].mul_(2), "a view of a leaf Variable that requires grad is being used in an in-place"),
         x,
     )  # fmt: skip
 
@@ -719,7 +777,9 @@ def modified_saved_input(torch):
     y = x * 1
     z = (y * y).sum()
     y.add_(1)
-    return raises(z.backward, "one of the variables needed for gradient computation has been modified by an inplace operation")
+    return raises(
+        z.backward, "one of the variables needed for gradient computation has been modified by an inplace operation"
+    )
 
 
 @case
@@ -922,7 +982,9 @@ def no_grad_view_in_place_error(torch):
     y = x * 2
     with torch.no_grad():
         v = y[:2]
-    return raises(lambda: v.mul_(2), "A view was created in no_grad mode and is being modified inplace with grad mode enabled")
+    return raises(
+        lambda: v.mul_(2), "A view was created in no_grad mode and is being modified inplace with grad mode enabled"
+    )
 
 
 @case
@@ -957,7 +1019,7 @@ def grad_layout(torch):
     return layout(x.grad), x.grad
 
 
-# ---- Function -----------------------------------------------------------------------------------------------------------------------
+# ---- Function --------------------------------------------------------------------------------------------------------
 
 
 def _cube(torch):
@@ -1024,7 +1086,7 @@ def function_needs_input_grad(torch):
 
         @staticmethod
         def backward(ctx, g):
-            a, b = ctx.saved_tensors
+            _, b = ctx.saved_tensors
             seen.append(ctx.needs_input_grad)
             return g * b * 2, None, None
 
@@ -1233,7 +1295,9 @@ def function_returns_input(torch):
 @case
 def function_direct_call(torch):
     cube = _cube(torch)
-    return raises(lambda: cube()(torch.ones(1)), "Legacy autograd function with non-static forward method is deprecated")
+    return raises(
+        lambda: cube()(torch.ones(1)), "Legacy autograd function with non-static forward method is deprecated"
+    )
 
 
 @case
@@ -1264,7 +1328,7 @@ def straight_through(torch):
     return y, x.grad
 
 
-# ---- memory and looking inside --------------------------------------------------------------------------------------------------------
+# ---- memory and looking inside ---------------------------------------------------------------------------------------
 
 
 @case
@@ -1363,16 +1427,23 @@ def deepcopy_rules(torch):
 @case
 def numpy_and_item_rules(torch):
     x = _leaf(torch)
-    return raises(x.numpy, "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."), x.sum().item(), x.tolist()
+    return (
+        raises(x.numpy, "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."),
+        x.sum().item(),
+        x.tolist(),
+    )
 
 
 @case
 def out_with_requires_grad(torch):
     x = _leaf(torch)
-    return raises(lambda: torch.add(x, 1, out=torch.empty(3)), "functions with out=... arguments don't support automatic differentiation")
+    return raises(
+        lambda: torch.add(x, 1, out=torch.empty(3)),
+        "functions with out=... arguments don't support automatic differentiation",
+    )
 
 
-# ---- subgradients --------------------------------------------------------------------------------------------------------------------
+# ---- subgradients ----------------------------------------------------------------------------------------------------
 
 
 def _sub(name, values, function):

@@ -1,4 +1,4 @@
-"""Every module of PyTorch's own database that jtorch has: construction, state_dict, forward, backward, train and eval."""
+"""Every module of PyTorch's own database that jtorch has: construction, state_dict, forward, backward."""
 
 from __future__ import annotations
 
@@ -82,7 +82,10 @@ def _run(kind: Any, theirs: Any, one: ModuleInput, training: bool, times: int) -
         if state is not None:
             judge.compare(state, dict(other.state_dict()), where="initial state_dict", rtol=1e-6, atol=1e-7)
             other.load_state_dict(bridge.convert(dict(state)))
-        if repr(mine if lazy else kind(*construct.args, **construct.kwargs)) != repr(theirs(*args, **kwargs)) and not lazy:
+        if (
+            repr(mine if lazy else kind(*construct.args, **construct.kwargs)) != repr(theirs(*args, **kwargs))
+            and not lazy
+        ):
             raise judge.Mismatch(f"repr: torch {mine!r}, jtorch {other!r}")
         f_args, f_kwargs = bridge.convert(forward.args, memo), bridge.convert(forward.kwargs, memo)
         lib.manual_seed(5)
@@ -97,7 +100,9 @@ def _run(kind: Any, theirs: Any, one: ModuleInput, training: bool, times: int) -
         their_params = dict(other.named_parameters())
         judge.compare(list(params), list(their_params), where="parameter names")
         their_wanted = [*their_params.values(), *[memo[id(t)][0] for t in leaves]]
-        their_grads = lib.autograd.grad(their_heads, their_wanted, [bridge.convert(c) for c in cotangents], allow_unused=True)
+        their_grads = lib.autograd.grad(
+            their_heads, their_wanted, [bridge.convert(c) for c in cotangents], allow_unused=True
+        )
         for label, x, e, g in zip([*params, *["input"] * len(leaves)], wanted, grads, their_grads, strict=True):
             if (e is None) and (g is None):
                 continue

@@ -21,16 +21,26 @@ LARGEST = 20_000  # elements; samples above it are left out
 DRAWN = 12  # samples looked at when choosing
 
 # Results that hold whatever memory held before.
-UNDEFINED = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided", "resize_", "resize_as_"}
+UNDEFINED = {
+    "empty",
+    "empty_like",
+    "empty_permuted",
+    "empty_strided",
+    "new_empty",
+    "new_empty_strided",
+    "resize_",
+    "resize_as_",
+}
 SECOND_ORDER = {
-    "add", "sub", "mul", "div", "pow", "exp", "log", "sin", "cos", "tanh", "sigmoid", "sqrt", "rsqrt", "reciprocal", "square",
-    "sum", "mean", "prod", "var", "std", "norm", "matmul", "mm", "bmm", "mv", "dot", "addmm", "einsum", "cumsum", "cumprod",
-    "logsumexp", "softmax", "log_softmax", "where", "gather", "index_select", "cat", "stack", "clamp", "abs", "atan2", "erf",
-    "lgamma", "log1p", "expm1", "nn.functional.relu", "nn.functional.gelu", "nn.functional.silu", "nn.functional.softplus",
-    "nn.functional.elu", "nn.functional.linear", "nn.functional.conv1d", "nn.functional.conv2d", "nn.functional.layer_norm",
-    "nn.functional.batch_norm", "nn.functional.mse_loss", "nn.functional.cross_entropy", "nn.functional.normalize",
-    "nn.functional.avg_pool2d", "nn.functional.max_pool2d", "linalg.inv", "linalg.solve", "linalg.det", "linalg.cholesky",
-    "amax", "sort", "masked_fill", "triu", "expand", "view", "permute", "nn.functional.bilinear", "sinc", "xlogy",
+    "add", "sub", "mul", "div", "pow", "exp", "log", "sin", "cos", "tanh", "sigmoid", "sqrt", "rsqrt", "reciprocal",
+    "square", "sum", "mean", "prod", "var", "std", "norm", "matmul", "mm", "bmm", "mv", "dot", "addmm", "einsum",
+    "cumsum", "cumprod", "logsumexp", "softmax", "log_softmax", "where", "gather", "index_select", "cat", "stack",
+    "clamp", "abs", "atan2", "erf", "lgamma", "log1p", "expm1", "nn.functional.relu", "nn.functional.gelu",
+    "nn.functional.silu", "nn.functional.softplus", "nn.functional.elu", "nn.functional.linear",
+    "nn.functional.conv1d", "nn.functional.conv2d", "nn.functional.layer_norm", "nn.functional.batch_norm",
+    "nn.functional.mse_loss", "nn.functional.cross_entropy", "nn.functional.normalize", "nn.functional.avg_pool2d",
+    "nn.functional.max_pool2d", "linalg.inv", "linalg.solve", "linalg.det", "linalg.cholesky", "amax", "sort",
+    "masked_fill", "triu", "expand", "view", "permute", "nn.functional.bilinear", "sinc", "xlogy",
 }  # fmt: skip
 
 
@@ -48,9 +58,8 @@ def entry(request) -> OpInfo:
 
 
 @pytest.fixture
-def ledger(request, entry, execution_mode) -> Iterator[Ledger]:
-    made = Ledger(request, full_name(entry), execution_mode)
-    yield made
+def ledger(request, entry, execution_mode) -> Ledger:
+    return Ledger(request, full_name(entry), execution_mode)
 
 
 # ---- samples ---------------------------------------------------------------------------------------------------------
@@ -117,7 +126,11 @@ def _tolerance(info: OpInfo, dtype: torch.dtype) -> tuple[float | None, float | 
         if getattr(rule, "dtypes", None) is not None and dtype not in rule.dtypes:
             continue
         for decorator in getattr(rule, "decorators", None) or [rule]:
-            granted = getattr(decorator, "d", {}).get(dtype) if isinstance(decorator, toleranceOverride | precisionOverride) else None
+            granted = (
+                getattr(decorator, "d", {}).get(dtype)
+                if isinstance(decorator, toleranceOverride | precisionOverride)
+                else None
+            )
             if granted is not None:
                 r, a = (granted.rtol, granted.atol) if hasattr(granted, "rtol") else (0.0, granted)
                 rtol, atol = max(rtol or 0.0, min(r, 1e-2)), max(atol or 0.0, min(a, 1e-2))
@@ -162,7 +175,9 @@ def _label(sample: SampleInput) -> str:
     return sample.summary().removeprefix("SampleInput")[:300]
 
 
-def _compare(info: OpInfo, sample: SampleInput, expected: Any, got: Any, dtype: torch.dtype, factor: float = 1.0) -> None:
+def _compare(
+    info: OpInfo, sample: SampleInput, expected: Any, got: Any, dtype: torch.dtype, factor: float = 1.0
+) -> None:
     rtol, atol = _tolerance(info, dtype)
     try:
         judge.compare(expected, got, rtol=rtol, atol=atol, values=info.name not in UNDEFINED, factor=factor)
@@ -171,7 +186,9 @@ def _compare(info: OpInfo, sample: SampleInput, expected: Any, got: Any, dtype: 
         if sample.output_process_fn_grad.__qualname__.startswith("SampleInput.__init__"):
             raise
         process = sample.output_process_fn_grad
-        judge.compare(process(expected), process(_as(expected, bridge.restore(got))), rtol=rtol, atol=atol, factor=10 * factor)
+        judge.compare(
+            process(expected), process(_as(expected, bridge.restore(got))), rtol=rtol, atol=atol, factor=10 * factor
+        )
 
 
 def _as(expected: Any, got: Any) -> Any:
@@ -254,7 +271,11 @@ def test_second(entry, ledger):
     function = _usable(ledger, entry, "second", torch.float32)
     if function is not None:
         sample = next((s for s in _samples(full_name(entry), torch.float32, True, 3) if _elements(s)), None)
-        cases = [] if sample is None else [(_label(sample), functools.partial(_gradient, entry, function, sample, torch.float32, 1, True))]
+        cases = (
+            []
+            if sample is None
+            else [(_label(sample), functools.partial(_gradient, entry, function, sample, torch.float32, 1, True))]
+        )
         ledger.judge("second", "float32", cases)
     ledger.close()
 
@@ -263,7 +284,9 @@ def _differentiable(result: Any) -> list[torch.Tensor]:
     return [t for t in _tensors(result) if t.requires_grad]
 
 
-def _gradient(info: OpInfo, function: Callable, sample: SampleInput, dtype: torch.dtype, times: int, second: bool) -> None:
+def _gradient(
+    info: OpInfo, function: Callable, sample: SampleInput, dtype: torch.dtype, times: int, second: bool
+) -> None:
     inputs = [t for t in _tensors(_parts(sample)) if t.requires_grad and t.is_leaf]
     wrapper = info.gradcheck_wrapper
     expected = sample.output_process_fn_grad(
@@ -339,7 +362,9 @@ def _compare_grads(expected: Any, got: Any, inputs: Any, options: dict[str, Any]
 
 def test_variants(entry, ledger):
     """The method, the in-place method, the operator, and `out=`, on one or two samples in float32."""
-    dtype = torch.float32 if entry.supports_dtype(torch.float32, "cpu") else next(iter(entry.supported_dtypes("cpu")), None)
+    dtype = (
+        torch.float32 if entry.supports_dtype(torch.float32, "cpu") else next(iter(entry.supported_dtypes("cpu")), None)
+    )
     if dtype not in FORWARD_DTYPES:
         pytest.skip("no common dtype")
     few = [s for s in _samples(full_name(entry), dtype, False, 4) if isinstance(s.input, torch.Tensor)][:2]
@@ -348,13 +373,17 @@ def test_variants(entry, ledger):
         ("inplace operator", entry.inplace_operator_variant),
     ):  # fmt: skip
         if variant is not None and few:
-            cases = [(_label(s), functools.partial(_variant, entry, variant, s, dtype, "inplace" in check)) for s in few]
+            cases = [
+                (_label(s), functools.partial(_variant, entry, variant, s, dtype, "inplace" in check)) for s in few
+            ]
             ledger.judge(check, _short(dtype), cases)
     if entry.supports_out:
         function = _usable(ledger, entry, "out", dtype)
         some = _samples(full_name(entry), dtype, False, 4)[:2]
         if function is not None:
-            ledger.judge("out", _short(dtype), [(_label(s), functools.partial(_out, entry, function, s, dtype)) for s in some])
+            ledger.judge(
+                "out", _short(dtype), [(_label(s), functools.partial(_out, entry, function, s, dtype)) for s in some]
+            )
     ledger.close()
 
 
@@ -372,7 +401,9 @@ def _variant(info: OpInfo, variant: Callable, sample: SampleInput, dtype: torch.
         except Exception as e:
             if judge.is_absence(e) or type(e) is type(error):
                 return
-            raise judge.Mismatch(f"torch raises {type(error).__name__}: {error}; jtorch {type(e).__name__}: {e}") from None
+            raise judge.Mismatch(
+                f"torch raises {type(error).__name__}: {error}; jtorch {type(e).__name__}: {e}"
+            ) from None
         raise judge.Mismatch(f"torch raises {type(error).__name__}: {error}; jtorch nothing")
     got = one.call(own)
     _compare(info, sample, expected, got, dtype)
@@ -403,7 +434,11 @@ def _blank(expected: Any) -> Any:
     return tuple(blanks) if isinstance(expected, tuple) else blanks
 
 
-# ---- errors: counted, never a failure ----------------------------------------------------------------------------------
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:120]}"
+
+
+# ---- errors: counted, never a failure --------------------------------------------------------------------------------
 
 
 def test_errors(entry, ledger):
@@ -434,11 +469,14 @@ def test_errors(entry, ledger):
         total += 1
         try:
             one.call(function)
-            detail = detail or f"{_label(sample)}: torch {type(expected).__name__}: {str(expected)[:120]}; jtorch raises nothing"
+            detail = (
+                detail
+                or f"{_label(sample)}: torch {type(expected).__name__}: {str(expected)[:120]}; jtorch raises nothing"
+            )
         except Exception as error:
             kind += type(error).__name__ == type(expected).__name__
             said = judge.same_error(expected, error, wrong.error_regex)
             words += said
             if not said:
-                detail = detail or f"torch {type(expected).__name__}: {str(expected)[:120]}; jtorch {type(error).__name__}: {str(error)[:120]}"
+                detail = detail or f"torch {_brief(expected)}; jtorch {_brief(error)}"
     ledger.note("errors", "float32", "counted", f"{kind}/{words}/{total} {detail}")

@@ -1,4 +1,4 @@
-"""Every optimizer of PyTorch's own database that jtorch has: five steps, then parameters and state; and the schedulers."""
+"""Every optimizer of PyTorch's own database that jtorch has: five steps, parameters and state; and schedulers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def _steps(lib: Any, kind: Any, name: str, kwargs: dict[str, Any], groups: bool)
             p.grad = g.to_sparse() if name == "SparseAdam" else make(g)
         losses.append(optimizer.step())
     state = optimizer.state_dict()
-    state["state"] = {k: dict(sorted(v.items())) for k, v in state["state"].items()}  # the order of keys is nobody's promise
+    state["state"] = {
+        k: dict(sorted(v.items())) for k, v in state["state"].items()
+    }  # the order of keys is nobody's promise
     return list(params), state, losses
 
 

@@ -10,7 +10,8 @@ import torch
 from compat import bridge
 
 DTYPES = (
-    "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64", "complex64", "complex128",
+    "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64", "complex64",
+    "complex128",
 )  # fmt: skip
 UNSIGNED = ("uint16", "uint32", "uint64")
 EIGHTS = ("float8_e4m3fn", "float8_e5m2")
@@ -113,7 +114,9 @@ def test_tensor_with_number(operation, device):
     _check(operation, _tensors(device, 1), _numbers)
 
 
-@pytest.mark.parametrize("operation", ["add", "sub", "mul", "div", "floordiv", "mod", "pow", "eq", "lt", "where", "result_type"])
+@pytest.mark.parametrize(
+    "operation", ["add", "sub", "mul", "div", "floordiv", "mod", "pow", "eq", "lt", "where", "result_type"]
+)
 def test_number_with_tensor(operation, device):
     _check(operation, _numbers, _tensors(device, 1))
 
@@ -150,10 +153,11 @@ def test_of_dtypes(question):
 def test_default_dtype(default):
     lib = bridge.library()
     kinds = (
-        lambda t: t.tensor(1.0).dtype, lambda t: t.tensor([1, 2.0]).dtype, lambda t: t.tensor(1j).dtype, lambda t: t.ones(1).dtype,
-        lambda t: (t.tensor([1]) + 1.5).dtype, lambda t: (t.tensor([1]) / 2).dtype, lambda t: (t.tensor([True]) * 1j).dtype,
-        lambda t: t.arange(0, 1, 0.5).dtype, lambda t: t.arange(3).dtype, lambda t: t.tensor([1]).exp().dtype, lambda t: t.eye(1).dtype,
-        lambda t: t.full((1,), 1.0).dtype, lambda t: t.full((1,), 1).dtype, lambda t: t.linspace(0, 1, 2).dtype,
+        lambda t: t.tensor(1.0).dtype, lambda t: t.tensor([1, 2.0]).dtype, lambda t: t.tensor(1j).dtype,
+        lambda t: t.ones(1).dtype, lambda t: (t.tensor([1]) + 1.5).dtype, lambda t: (t.tensor([1]) / 2).dtype,
+        lambda t: (t.tensor([True]) * 1j).dtype, lambda t: t.arange(0, 1, 0.5).dtype, lambda t: t.arange(3).dtype,
+        lambda t: t.tensor([1]).exp().dtype, lambda t: t.eye(1).dtype, lambda t: t.full((1,), 1.0).dtype,
+        lambda t: t.full((1,), 1).dtype, lambda t: t.linspace(0, 1, 2).dtype,
         lambda t: (t.ones(1, dtype=t.float32) + 1.5).dtype, lambda t: t.result_type(t.tensor([1]), 1.5),
     )  # fmt: skip
     try:
@@ -174,16 +178,19 @@ def _told(kind: Any, lib: Any) -> str:
 
 
 UNARY = {
-    "neg": lambda t, a: -a, "abs": lambda t, a: abs(a), "invert": lambda t, a: ~a, "exp": lambda t, a: a.exp(), "sqrt": lambda t, a: a.sqrt(),
-    "sum": lambda t, a: a.sum(), "prod": lambda t, a: a.prod(), "mean": lambda t, a: a.mean(), "cumsum": lambda t, a: a.cumsum(0),
-    "max": lambda t, a: a.max(), "argmax": lambda t, a: a.argmax(), "any": lambda t, a: a.any(), "all": lambda t, a: a.all(),
-    "sort": lambda t, a: a.sort()[0], "floor": lambda t, a: a.floor(), "sign": lambda t, a: a.sign(), "sigmoid": lambda t, a: a.sigmoid(),
-    "softmax": lambda t, a: a.softmax(0), "var": lambda t, a: a.var(), "norm": lambda t, a: a.norm(), "square": lambda t, a: a.square(),
-    "pow2": lambda t, a: a**2, "rpow": lambda t, a: 2**a, "reciprocal": lambda t, a: 1 / a, "clamp": lambda t, a: a.clamp(0, 1),
-    "matmul": lambda t, a: a @ a, "isnan": lambda t, a: a.isnan(), "angle": lambda t, a: a.angle(), "real": lambda t, a: a.real,
-    "nansum": lambda t, a: a.nansum(), "median": lambda t, a: a.median(), "round": lambda t, a: a.round(), "relu": lambda t, a: a.relu(),
-    "zeros_like": lambda t, a: t.zeros_like(a), "float": lambda t, a: a.float(), "cumprod": lambda t, a: a.cumprod(0), "logical_not": lambda t, a: a.logical_not(),
-    "bincount": lambda t, a: a.bincount(), "diff": lambda t, a: a.diff(), "count_nonzero": lambda t, a: a.count_nonzero(),
+    "neg": lambda t, a: -a, "abs": lambda t, a: abs(a), "invert": lambda t, a: ~a, "exp": lambda t, a: a.exp(),
+    "sqrt": lambda t, a: a.sqrt(), "sum": lambda t, a: a.sum(), "prod": lambda t, a: a.prod(), "mean": lambda t,
+    a: a.mean(), "cumsum": lambda t, a: a.cumsum(0), "max": lambda t, a: a.max(), "argmax": lambda t, a: a.argmax(),
+    "any": lambda t, a: a.any(), "all": lambda t, a: a.all(), "sort": lambda t, a: a.sort()[0], "floor": lambda t,
+    a: a.floor(), "sign": lambda t, a: a.sign(), "sigmoid": lambda t, a: a.sigmoid(), "softmax": lambda t,
+    a: a.softmax(0), "var": lambda t, a: a.var(), "norm": lambda t, a: a.norm(), "square": lambda t, a: a.square(),
+    "pow2": lambda t, a: a**2, "rpow": lambda t, a: 2**a, "reciprocal": lambda t, a: 1 / a, "clamp": lambda t,
+    a: a.clamp(0, 1), "matmul": lambda t, a: a @ a, "isnan": lambda t, a: a.isnan(), "angle": lambda t, a: a.angle(),
+    "real": lambda t, a: a.real, "nansum": lambda t, a: a.nansum(), "median": lambda t, a: a.median(),
+    "round": lambda t, a: a.round(), "relu": lambda t, a: a.relu(), "zeros_like": lambda t, a: t.zeros_like(a),
+    "float": lambda t, a: a.float(), "cumprod": lambda t, a: a.cumprod(0), "logical_not": lambda t, a: a.logical_not(),
+    "bincount": lambda t, a: a.bincount(), "diff": lambda t, a: a.diff(), "count_nonzero": lambda t,
+    a: a.count_nonzero(),
 }  # fmt: skip
 
 

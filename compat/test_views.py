@@ -12,7 +12,7 @@ def _base(torch):
     return torch.arange(24.0).reshape(2, 3, 4)
 
 
-# ---- each view function: layout, sharing, and writes both ways -----------------------------------------------------------
+# ---- each view function: layout, sharing, and writes both ways -------------------------------------------------------
 
 VIEWS = {
     "view": lambda t, x: x.view(6, 4),
@@ -129,7 +129,7 @@ for _name in VIEWS:
     case.add(f"write_view_{_name}", _write_view(_name))
     case.add(f"write_base_{_name}", _write_base(_name))
 
-# ---- non-contiguous ones --------------------------------------------------------------------------------------------------
+# ---- non-contiguous ones ---------------------------------------------------------------------------------------------
 
 
 @case
@@ -200,13 +200,21 @@ def expand_layout(torch):
     x = torch.arange(3.0).view(3, 1)
     e = x.expand(3, 4)
     x[1] = 9
-    return e, layout(e), layout(x.expand(2, -1, 4)), layout(torch.tensor(1.0).expand(2, 2)), e.data_ptr() == x.data_ptr()
+    return (
+        e,
+        layout(e),
+        layout(x.expand(2, -1, 4)),
+        layout(torch.tensor(1.0).expand(2, 2)),
+        e.data_ptr() == x.data_ptr(),
+    )
 
 
 @case
 def expand_write_raises(torch):
     e = torch.zeros(1, 3).expand(2, 3)
-    return raises(lambda: e.add_(1), "unsupported operation"), raises(lambda: e.mul_(2), "more than one element of the written-to")
+    return raises(lambda: e.add_(1), "unsupported operation"), raises(
+        lambda: e.mul_(2), "more than one element of the written-to"
+    )
 
 
 @case
@@ -283,7 +291,7 @@ def fill_diagonal(torch):
     return x, torch.zeros(7, 3).fill_diagonal_(5, wrap=True)
 
 
-# ---- sharing and writing --------------------------------------------------------------------------------------------------
+# ---- sharing and writing ---------------------------------------------------------------------------------------------
 
 
 @case
@@ -480,7 +488,7 @@ def empty_data_ptr(torch):
     return torch.zeros(0).data_ptr(), torch.zeros(0, 3).stride(), torch.zeros(2, 0).stride()
 
 
-# ---- dtype views ------------------------------------------------------------------------------------------------------------
+# ---- dtype views -----------------------------------------------------------------------------------------------------
 
 
 @case
@@ -555,10 +563,16 @@ def conj_is_lazy_view(torch):
     z = torch.tensor([1 + 2j, 3 - 4j])
     c = z.conj()
     seen = c.clone()
-    return seen, c.is_conj(), c.resolve_conj().is_conj(), torch.ones(2).conj().is_conj(), z.mH if z.ndim > 1 else z.conj().real
+    return (
+        seen,
+        c.is_conj(),
+        c.resolve_conj().is_conj(),
+        torch.ones(2).conj().is_conj(),
+        z.mH if z.ndim > 1 else z.conj().real,
+    )
 
 
-# ---- errors -----------------------------------------------------------------------------------------------------------------
+# ---- errors ----------------------------------------------------------------------------------------------------------
 
 
 @case
@@ -609,7 +623,9 @@ def expand_errors(torch):
     x = torch.zeros(2, 3)
     return (
         raises(lambda: x.expand(4, 3), "The expanded size of the tensor (4) must match the existing size (2)"),
-        raises(lambda: x.expand(3), "the number of sizes provided (1) must be greater or equal to the number of dimensions"),
+        raises(
+            lambda: x.expand(3), "the number of sizes provided (1) must be greater or equal to the number of dimensions"
+        ),
         raises(lambda: x.expand(-1, 2, 3), "isn't allowed in a leading, non-existing dimension 0"),
         raises(lambda: torch.broadcast_to(x, (2, 2)), "The expanded size of the tensor (2) must match"),
     )
@@ -653,11 +669,13 @@ def view_as_complex_errors(torch):
     return (
         raises(lambda: torch.view_as_complex(torch.zeros(3)), "Tensor must have a last dimension of size 2"),
         raises(lambda: torch.view_as_real(torch.zeros(3)), "view_as_real is only supported for complex tensors"),
-        raises(lambda: torch.view_as_complex(torch.zeros(2, dtype=torch.int64)), "view_as_complex is only supported for"),
+        raises(
+            lambda: torch.view_as_complex(torch.zeros(2, dtype=torch.int64)), "view_as_complex is only supported for"
+        ),
     )
 
 
-# ---- changing a tensor's own shape ------------------------------------------------------------------------------------------
+# ---- changing a tensor's own shape -----------------------------------------------------------------------------------
 
 
 @case
@@ -712,7 +730,7 @@ def is_set_to(torch):
     return x.is_set_to(x.view(2, 2)), x.is_set_to(x.view(4)), x.is_set_to(torch.zeros(2, 2))
 
 
-# ---- conversions that share or copy ----------------------------------------------------------------------------------------
+# ---- conversions that share or copy ----------------------------------------------------------------------------------
 
 
 @case

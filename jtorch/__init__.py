@@ -24,6 +24,7 @@ from jtorch._runtime.dtypes import iinfo as iinfo
 from jtorch._runtime.dtypes import promote_types as promote_types
 from jtorch._runtime.dtypes import set_default_dtype as set_default_dtype
 from jtorch._runtime.executor import execution as execution
+from jtorch._tensor import composites as _composites
 from jtorch._tensor import creation as _creation
 from jtorch._tensor import derive as _derive
 from jtorch._tensor import functions as _functions
@@ -58,7 +59,7 @@ if _TYPE_CHECKING:
 
 globals().update({_d.name: _d for _d in _dtypes.ALL} | _dtypes.ALIASES)
 globals().update(_derive.functions())
-for _room in (_views, _reshaping, _functions, _creation, _windows, _random):
+for _room in (_views, _reshaping, _functions, _creation, _windows, _random, _composites):
     globals().update(_room.FUNCTIONS)
 globals().update(_operators.divisions())
 pow = _operators.pow_
@@ -86,7 +87,8 @@ def get_default_device() -> device:
 
 def set_default_tensor_type(t) -> None:
     """Sets the default dtype by the name of a tensor type."""
-    set_default_dtype({"torch.FloatTensor": _dtypes.float32, "torch.DoubleTensor": _dtypes.float64}[t] if isinstance(t, str) else t.dtype)
+    names = {"torch.FloatTensor": _dtypes.float32, "torch.DoubleTensor": _dtypes.float64}
+    set_default_dtype(names[t] if isinstance(t, str) else t.dtype)
 
 
 def _typed(name: str, dtype_: _dtypes.dtype):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import sys
 
 import chex
 import jax
@@ -90,7 +90,8 @@ def test_numbers_and_indices_are_inputs():
 
 def test_a_kernel_is_traced_once_for_each_shape():
     seen = chex.assert_max_traces(lambda x: x + 1, n=1)
-    kernel = executor.Kernel("probe", lambda x: (seen(x),), (value_of(torch.ones(5)).aval,), out=(value_of(torch.ones(5)).aval,))
+    five = value_of(torch.ones(5)).aval
+    kernel = executor.Kernel("probe", lambda x: (seen(x),), (five,), out=(five,))
     for _ in range(4):
         (v,) = executor.record(kernel, (value_of(torch.ones(5)),))
         np.testing.assert_array_equal(executor.concrete(v), np.full(5, 2.0))
@@ -150,33 +151,50 @@ def test_errors_come_where_the_call_is_written():
     assert (a + 1).sum().item() == 12
 
 
+def interrupt_at(n: int):
+    """A tracer that raises KeyboardInterrupt at the n-th line of jtorch's own code, as a signal might."""
+    left = [n]
+
+    def line(frame, event, arg):
+        if event == "line":
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+        return line
+
+    def call(frame, event, arg):
+        return line if "jtorch" in frame.f_code.co_filename else None
+
+    return call, left
+
+
 @pytest.mark.parametrize("mode", ["eager", "deferred"])
-def test_an_interrupted_step_happens_or_does_not(mode, monkeypatch):
-    """A signal at any point of a step leaves all parameters updated, or none."""
+def test_an_interrupted_step_happens_or_does_not(mode):
+    """An interrupt at any line of a step leaves all parameters updated, or none, and the next step works."""
     with torch.execution(mode):
         net, _, step = training_step()
-        for _ in range(3):
+        for _ in range(14):
             step()
-
-        def interrupt(*_):
-            raise KeyboardInterrupt
-
-        previous = signal.signal(signal.SIGALRM, interrupt)
-        try:
-            for wait in np.linspace(1e-5, 4e-3, 40):
-                before = [p.detach().clone().tolist() for p in net.parameters()]
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, wait)
-                    step()
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                except KeyboardInterrupt:
-                    pass
-                after = [p.detach().clone().tolist() for p in net.parameters()]
-                assert len({a == b for a, b in zip(after, before, strict=True)}) == 1
-                assert all(np.isfinite(np.asarray(a)).all() for a in after)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, previous)
+        tracer, left = interrupt_at(10**9)
+        sys.settrace(tracer)
+        step()
+        sys.settrace(None)
+        lines = 10**9 - left[0]
+        assert lines > 100
+        for n in range(1, lines, 11):
+            before = [p.detach().clone().tolist() for p in net.parameters()]
+            sys.settrace(interrupt_at(n)[0])
+            try:
+                step()
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.settrace(None)
+            torch.set_grad_enabled(True)  # it may have come in the very statement that turns it on again
+            after = [p.detach().clone().tolist() for p in net.parameters()]
+            assert len({a == b for a, b in zip(after, before, strict=True)}) == 1, n
+            assert all(np.isfinite(np.asarray(a)).all() for a in after)
+        assert step() < 0.1
 
 
 def test_an_interrupted_run_is_taken_up_again(monkeypatch):
@@ -212,6 +230,18 @@ def test_tensors_are_pytrees_and_arrays():
 def test_values_of_a_trace_do_not_leak_into_jax_traces():
     pending = torch.ones(3) * 4
     assert jax.jit(lambda x: x * pending)(torch.full((3,), 2.0)).tolist() == [8.0] * 3
+
+
+def test_backward_works_inside_jax_jit():
+    w = torch.ones(3)
+
+    def gradient(x):
+        leaf = (x * 1.0).detach().requires_grad_()
+        ((leaf * w) ** 2).sum().backward()
+        return leaf.grad
+
+    assert jax.jit(gradient)(torch.arange(3.0)).tolist() == [0.0, 2.0, 4.0]
+    assert (w + 1).tolist() == [2.0] * 3
 
 
 def test_the_mode_is_a_choice():

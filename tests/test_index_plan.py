@@ -129,8 +129,8 @@ def test_byte_mask_warns():
         (slice(None, None, 0), (3,), ValueError, "slice step cannot be zero"),
         ([7], (3,), IndexError, "index 7 is out of bounds for dimension 0 with size 3"),
         ([0], (0, 3), IndexError, "index is out of bounds for dimension with size 0"),
-        ([True, False], (3,), IndexError, "The shape of the mask [2] at index 0 does not match the shape of the "
-         "indexed tensor [3] at index 0"),
+        ([True, False], (3,), IndexError, ("The shape of the mask [2] at index 0 does not match the shape of the "
+         "indexed tensor [3] at index 0")),
         (Fake([True, False]), (3,), IndexError, "The shape of the mask [2] at index 0"),
         (([0, 1], [0, 1, 2]), (2, 3), IndexError, "could not be broadcast together with shapes [2], [3]"),
         (Fake([0.5]), (3,), IndexError, "tensors used as indices must be long, int, byte or bool tensors"),

@@ -16,7 +16,8 @@ def mode(request):
 
 INDICES = [
     np.s_[1], np.s_[-1, 2], np.s_[..., 0], np.s_[:, None], np.s_[1:, ::2], np.s_[[0, 1, 0]], np.s_[:, [2, 0]],
-    np.s_[[[0], [1]], [0, 2]], np.s_[np.array([True, False])], np.s_[:, np.array([True, False, True])], np.s_[0, :, [1, 3]],
+    np.s_[[[0], [1]], [0, 2]], np.s_[np.array([True, False])], np.s_[:, np.array([True, False, True])],
+    np.s_[0, :, [1, 3]],
 ]  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def test_errors(index, words):
 
 def test_assignment_of_the_wrong_kind():
     x = torch.zeros(3)
-    with pytest.raises(TypeError, match="can't assign a str to a torch.FloatTensor"):
+    with pytest.raises(TypeError, match=r"can't assign a str to a torch\.FloatTensor"):
         x[0] = "a"
     with pytest.raises(RuntimeError, match="shape mismatch"):
         x[torch.tensor([0, 1])] = torch.ones(3)

@@ -100,8 +100,8 @@ def _walk_and_remember(root: Value, ct: Value | None, retain: bool, key) -> None
     arrived: list[tuple[AccumulateGrad, Value]] = []
     ran: list = []
     enabled = T.grad
-    executor.set_grad(False)
     try:
+        executor.set_grad(False)
         run(
             [(node, root.nr, ct if ct is not None else ones(root.aval))],
             retain=retain,
@@ -147,9 +147,9 @@ def run(
     """
     global partial
     enabled, outer = T.grad, partial
-    partial = inputs is not None
-    executor.set_grad(create)
     try:
+        partial = inputs is not None
+        executor.set_grad(create)
         return _run(roots, retain, inputs, capture, accumulate or graph.accumulate, ran)
     finally:
         partial = outer

@@ -149,7 +149,7 @@ class Anomaly:
 anomaly = Anomaly()
 # Whose numbers torch keeps as tensors: a second backward finds them freed.
 _KEEPS_NUMBERS = frozenset(("mul", "multiply", "div", "divide", "true_divide"))
-_FULL_NAMES = {"CopySlices": "torch::autograd::CopySlices"}
+_FULL_NAMES = {name: f"torch::autograd::{name}" for name in ("CopySlices", "CopyBackwards")}
 
 
 def keeps(kernel: Kernel, needs: tuple[bool, ...]) -> bool:
@@ -178,7 +178,13 @@ class Node(Edges):
 
     def own_places(self, entries) -> list:
         places = self.kernel.places
-        return list(entries) if places is None else [e for e, i in zip(entries, places, strict=True) if i is not None]
+        if places is None:
+            return list(entries)
+        own = [None] * len(self.edges)
+        for entry, i in zip(entries, places, strict=True):
+            if i is not None:
+                own[i] = entry
+        return own
 
     def release(self) -> None:
         if self.saved is not None and keeps(self.kernel, self.needs):

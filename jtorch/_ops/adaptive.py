@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -139,6 +141,21 @@ for _n in (1, 2, 3):
     _declare_max(_n)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _placed(values: Array, where: Array, count: int) -> Array:
+    """Each row's values put where the indices say, the last of several at one place; all of those get its gradient."""
+    rows = jnp.arange(values.shape[0])[:, None]
+    return jnp.zeros((values.shape[0], count), values.dtype).at[rows, where].set(values, mode="drop")
+
+
+@_placed.defjvp
+def _placed_jvp(count, primals, tangents):
+    (values, where), change = primals, tangents[0]
+    rows = jnp.arange(values.shape[0])[:, None]
+    added = jnp.zeros((values.shape[0], count), change.dtype).at[rows, where].add(change, mode="drop")
+    return _placed(values, where, count), added
+
+
 def _max_unpool(n: int, input: Array, indices: Array, kernel, stride, padding, output_size: Ints | None) -> Array:
     name = f"max_unpool{n}d"
     kernel = _each(kernel, n, name, "kernel_size")
@@ -175,8 +192,7 @@ def _max_unpool(n: int, input: Array, indices: Array, kernel, stride, padding, o
     rows, count = math.prod(lead), math.prod(out)
     values = input.reshape(rows, math.prod(input.shape[-n:]))
     where = indices.reshape(values.shape)
-    flat = jnp.zeros((rows, count), input.dtype).at[jnp.arange(rows)[:, None], where].set(values, mode="drop")
-    return flat.reshape(*lead, *out)
+    return _placed(values, where, count).reshape(*lead, *out)
 
 
 @op(function=False, namespaces=("nn.functional",), out=False, grad_name="MaxUnpool2DBackward0")

@@ -63,6 +63,39 @@ def linalg_cholesky(A: Array, *, upper: bool = False) -> Array:
     return _cholesky(A, upper, "linalg.cholesky")
 
 
+def _first_minor(A: Array) -> Array:
+    """The order of the first leading minor that is not positive, 0 where all are: by elimination without exchanges."""
+    n = A.shape[-1]
+    place = jnp.arange(n)
+
+    def step(k, state):
+        rest, found = state
+        column = lax.dynamic_index_in_dim(rest, k, -1, keepdims=False)
+        row = lax.dynamic_index_in_dim(rest, k, -2, keepdims=False)
+        pivot = lax.dynamic_index_in_dim(row, k, -1, keepdims=False).real
+        found = jnp.where((found == 0) & ~(pivot > 0), k + 1, found)
+        factor = jnp.where(place > k, column / jnp.where(pivot > 0, pivot, 1)[..., None], 0)
+        return rest - factor[..., :, None] * row[..., None, :], found
+
+    start = jnp.zeros(A.shape[:-2], jnp.int32)
+    return lax.fori_loop(0, n, lambda k, s: step(k.astype(jnp.int32), s), (A, start))[1]
+
+
+@op(function=False, namespaces=("linalg",), returns=("L", "info"), grad_name="LinalgCholeskyExBackward0")
+def cholesky_ex(A: Array, *, upper: bool = False, check_errors: bool = False) -> tuple[Array, Array]:
+    """`cholesky`, and the order of the first leading minor that is not positive (0: positive-definite; int32).
+
+    Where there is one, the factor is nan, of which torch gives the part that it got to.
+    """
+    factor = _cholesky(A, upper, "linalg.cholesky_ex")
+    exact = lax.stop_gradient(A)
+    if not A.size:
+        return factor, jnp.zeros(A.shape[:-2], jnp.int32)
+    failed = jnp.isnan(lax.stop_gradient(factor)).any((-2, -1))
+    info = lax.cond(failed.any(), lambda a: _first_minor(hermitian_of(a, upper)), lambda a: jnp.zeros(failed.shape, jnp.int32), exact)
+    return factor, jnp.where(failed, info, 0)
+
+
 @op(method=True)
 def cholesky(input: Array, upper: bool = False) -> Array:
     """`linalg.cholesky` under its old name."""

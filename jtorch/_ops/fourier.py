@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from jtorch._ops._common import Array, dtype_of, is_complex, scalar_name, wrap_dim, wrap_dims
+from jtorch._ops.padding import pad
 from jtorch._ops.registry import op
 from jtorch._runtime import dtypes
 
@@ -235,3 +236,147 @@ def fftshift(input: Array, dim: int | tuple[int, ...] | None = None) -> Array:
 def ifftshift(input: Array, dim: int | tuple[int, ...] | None = None) -> Array:
     """The inverse of `fftshift`."""
     return _shift(input, dim, False)
+
+
+# --- short-time transforms
+
+
+def _window(window: Array | None, n_fft: int, win_length: int, dtype, name: str) -> Array:
+    """The window, ones by default, in the middle of n_fft places."""
+    if window is None:
+        window = jnp.ones(win_length, dtype)
+    elif window.ndim != 1 or window.shape[0] != win_length:
+        raise RuntimeError(
+            f"{name}: expected a 1D window tensor of size equal to win_length={win_length}, but got window with size "
+            f"{list(window.shape)}"
+        )
+    left = (n_fft - win_length) // 2
+    return jnp.pad(window, (left, n_fft - win_length - left))
+
+
+def _check_frames(name: str, length: int, n_fft: int, hop: int, win_length: int) -> None:
+    if n_fft <= 0 or n_fft > length:
+        raise RuntimeError(f"{name}: expected 0 < n_fft <= {length}, but got n_fft={n_fft}")
+    if hop <= 0:
+        raise RuntimeError(f"{name}: expected hop_length > 0, but got hop_length={hop}")
+    if not 0 < win_length <= n_fft:
+        raise RuntimeError(f"{name}: expected 0 < win_length <= n_fft, but got win_length={win_length}")
+
+
+@op(method=True, out=False, grad_name="TransposeBackward0")
+def stft(
+    input: Array,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: Array | None = None,
+    center: bool = True,
+    pad_mode: str = "reflect",
+    normalized: bool = False,
+    onesided: bool | None = None,
+    return_complex: bool | None = None,
+    align_to_window: bool | None = None,
+) -> Array:
+    """Transforms of windowed frames of (..., L), `hop_length` apart (n_fft // 4): (..., frequencies, frames).
+
+    center: frame t is centered at t * hop_length, the signal padded by `pad_mode`. onesided: the first half of the
+    frequencies alone, the default for real input. return_complex=False gives real and imaginary parts in a last dim.
+    """
+    name = "stft"
+    hop = n_fft // 4 if hop_length is None else hop_length
+    win = n_fft if win_length is None else win_length
+    made_complex = is_complex(input) or (window is not None and is_complex(window))
+    if return_complex is None:
+        if not made_complex:
+            raise RuntimeError(
+                "stft requires the return_complex parameter be given for real inputs, and will further require that "
+                "return_complex=True in a future PyTorch release."
+            )
+        return_complex = True
+    if dtype_of(input).category < dtypes.FLOATING:
+        raise RuntimeError(f"stft({scalar_name(input)}{{{list(input.shape)}}}): expected a tensor of floating point or complex values")
+    if input.ndim not in (1, 2):
+        raise RuntimeError(f"stft: expected a 1D or 2D tensor, but got {input.ndim}D")
+    if center and align_to_window is not None:
+        raise RuntimeError("stft align_to_window should only be set when center = false.")
+    x = input if input.ndim == 2 else input[None]
+    if center:
+        half = n_fft // 2
+        x = pad(x[:, None], (half, half), pad_mode)[:, 0]
+    elif align_to_window:
+        side = (n_fft - win) // 2
+        x = jnp.pad(x, ((0, 0), (side, side)))
+    _check_frames(name, x.shape[1], n_fft, hop, win)
+    frames = 1 + (x.shape[1] - n_fft) // hop
+    place = jnp.arange(frames)[:, None] * hop + jnp.arange(n_fft)[None, :]
+    pieces = x[:, place] * _window(window, n_fft, win, x.dtype, name)
+    mode = "ortho" if normalized else "backward"
+    if onesided is None:
+        onesided = not made_complex
+    if onesided and made_complex:
+        raise RuntimeError("Cannot have onesided output if window or input is complex")
+    result = jnp.fft.rfft(pieces, norm=mode) if onesided else jnp.fft.fft(_complex(pieces), norm=mode)
+    result = jnp.swapaxes(result, 1, 2)
+    result = result if input.ndim == 2 else result[0]
+    return result if return_complex else jnp.stack([result.real, result.imag], -1)
+
+
+@op(method=True, out=False, grad_name="SliceBackward0")
+def istft(
+    input: Array,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: Array | None = None,
+    center: bool = True,
+    normalized: bool = False,
+    onesided: bool | None = None,
+    length: int | None = None,
+    return_complex: bool = False,
+) -> Array:
+    """The signal of least squared error whose `stft` is given: frames added up, over the sum of squared windows.
+
+    Where the windows leave a gap the result is not finite (torch raises).
+    """
+    name = "istft"
+    hop = n_fft // 4 if hop_length is None else hop_length
+    win = n_fft if win_length is None else win_length
+    if not is_complex(input):
+        raise RuntimeError(
+            "istft requires a complex-valued input tensor matching the output from stft with return_complex=True."
+        )
+    if not input.size:
+        raise RuntimeError("istft input tensor cannot be empty.")
+    if input.ndim not in (2, 3):
+        raise RuntimeError(f"istft: expected a tensor with 2 or 3 dimensions, but got {input.ndim}")
+    x = input if input.ndim == 3 else input[None]
+    if onesided is None:
+        onesided = x.shape[1] != n_fft
+    wanted = n_fft // 2 + 1 if onesided else n_fft
+    if x.shape[1] != wanted:
+        words = f"match n_fft / 2 + 1 when onsided=True, but got {x.shape[1]}" if onesided else f"match n_fft when onsided=False, but got {x.shape[1]}"
+        raise RuntimeError(f"istft: expected the frequency dimension (3rd to the last) of the input tensor to {words}")
+    if not 0 < hop <= win:
+        raise RuntimeError("istft: expected 0 < hop_length <= win_length")
+    if not 0 < win <= n_fft:
+        raise RuntimeError("istft: expected 0 < win_length <= n_fft")
+    if return_complex and onesided:
+        raise RuntimeError("cannot have onesided output if window or input is complex")
+    mode = "ortho" if normalized else "backward"
+    spectra = jnp.swapaxes(x, 1, 2)
+    pieces = jnp.fft.irfft(spectra, n_fft, norm=mode) if onesided else jnp.fft.ifft(spectra, norm=mode)
+    if not onesided and not return_complex:
+        pieces = pieces.real
+    shape = _window(window, n_fft, win, pieces.real.dtype, name)
+    frames = pieces.shape[1]
+    total = n_fft + hop * (frames - 1)
+    place = (jnp.arange(frames)[:, None] * hop + jnp.arange(n_fft)[None, :]).reshape(-1)
+    summed = jnp.zeros((x.shape[0], total), pieces.dtype).at[:, place].add((pieces * shape).reshape(x.shape[0], -1))
+    weight = jnp.zeros(total, shape.dtype).at[place].add(jnp.tile(shape * shape, frames))
+    start = n_fft // 2 if center else 0
+    end = start + length if length is not None else total - n_fft // 2 if center else total
+    stop = min(end, total)
+    result = summed[:, start:stop] / weight[start:stop]
+    if length is not None and end > total:
+        result = jnp.pad(result, ((0, 0), (0, end - total)))
+    return result if input.ndim == 3 else result[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -280,3 +281,36 @@ for _name, _of in (("gammaln", "lgamma"), ("psi", "digamma"), ("multigammaln", "
     alias(
         _name, _of, key=f"special.{_name}", function=False, method=False, inplace=False, namespaces=("special",)
     )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------- incomplete gamma
+
+
+def _declare_incomplete(public: str, old: str, run, doc: str) -> None:
+    """Declares the function under its name in `torch.special` and under its older one."""
+    homes: dict[str, dict[str, Any]] = {
+        old: {"method": True, "inplace": True},
+        public: {"function": False, "namespaces": ("special",)},
+    }
+    for name, facts in homes.items():
+
+        def incomplete(input: Array, other: Array) -> Array:
+            refuse(f"{old}_cpu", input, COMPLEX)
+            shape = jnp.broadcast_shapes(input.shape, other.shape)
+            return run(jnp.broadcast_to(input, shape), jnp.broadcast_to(other, shape))
+
+        incomplete.__name__ = incomplete.__qualname__ = name
+        incomplete.__doc__ = doc
+        op(promote="float", grad_name=f"{old.capitalize()}Backward0", **facts)(in_float32(incomplete))
+
+
+_declare_incomplete("gammainc", "igamma", lax.igamma, "The regularized lower incomplete gamma function of order `input`.")
+_declare_incomplete("gammaincc", "igammac", lax.igammac, "The regularized upper incomplete gamma function of order `input`.")
+
+
+@op(promote="float", function=False, namespaces=("special",))
+@in_float32
+def erfcx(input: Array) -> Array:
+    """exp(input ** 2) * erfc(input), without overflow."""
+    refuse("erfcx_cpu", input, COMPLEX)
+    return jsp.erfcx(input)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jtorch._ops.registry import ARRAYS, OPERAND, Op
+from jtorch._ops.registry import Op
 from jtorch._runtime.avals import Aval
+from jtorch._runtime.dtypes import FLOATING
 
 # Operations that torch gives a second tensor even where it got a number: the backward has a place for it, left empty.
 _NUMBER_HAS_PLACE = frozenset(("add", "sub", "mul", "div", "true_divide", "multiply", "divide", "subtract"))
@@ -35,21 +36,22 @@ def names_of(op: Op, layout: tuple) -> tuple[str, ...]:
     return tuple(names)
 
 
-def places_of(op: Op, layout: tuple) -> tuple[int | None, ...] | None:
-    """Which array each place of torch's backward is, None for a number; None for just the arrays in order."""
-    if op.key not in _NUMBER_HAS_PLACE or all(entry[0] in ("a", "l") for entry in layout[:2]):
-        return None
+def places_of(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> tuple[int | None, ...] | None:
+    """Which array each place of torch's backward is, None for a number; None for just the arrays in order.
+
+    Indices and masks have no place there.
+    """
+    if op.key in _NUMBER_HAS_PLACE and sum(entry[0] == "a" for entry in layout) == 1:
+        return (0, None)  # the number comes second, also where it was written first
     places: list[int | None] = []
     at = 0
     for p, entry in zip(op.params, layout, strict=True):
-        if entry[0] == "a":
-            places.append(at)
+        joins = op.promote is not None and (op.promote_args is None or p.name in op.promote_args)
+        for _ in range({"a": 1, "l": entry[-1]}.get(entry[0], 0)):
+            if joins or inputs[at].dtype.category >= FLOATING:
+                places.append(at)
             at += 1
-        elif p.kind == OPERAND:
-            places.append(None)
-        elif p.kind == ARRAYS:
-            return None
-    return tuple(places)
+    return None if len(places) == len(inputs) else tuple(places)
 
 
 def _is_number(entry: tuple) -> bool:

@@ -284,3 +284,28 @@ def normalize(input: Array, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps:
     norm = p_norm(x, p, wrap_dims(dim, x.ndim), True)
     floor = np.asarray(eps, norm.dtype)
     return (x / jnp.where(norm < floor, floor, norm)).astype(input.dtype)
+
+
+@op(out=False, returns=None, grad_name="NativeLayerNormBackward0")
+def native_layer_norm(
+    input: Array, normalized_shape: tuple[int, ...], weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    """`layer_norm`, and the mean and inverse deviation it used."""
+    axes = _check_shape(input, normalized_shape, weight, bias, "*")
+    x = _wide(input)
+    y, mean, var = _normalized(x, axes, eps)
+    out = _affine(y, weight, bias, input.shape[axes[0] :]).astype(input.dtype)
+    spread = lax.rsqrt(lax.stop_gradient(var) + np.asarray(eps, var.dtype))
+    return out, lax.stop_gradient(mean).astype(input.dtype), spread.astype(input.dtype)
+
+
+@op(out=False, grad_name="NativeGroupNormBackward0")
+def native_group_norm(
+    input: Array, weight: Array | None, bias: Array | None, N: int, C: int, HxW: int, group: int, eps: float
+) -> tuple[Array, Array, Array]:
+    """`group_norm`, and the mean and inverse deviation of each group, (N, group)."""
+    out = group_norm(input, group, weight, bias, eps)
+    x = lax.stop_gradient(_wide(input)).reshape(N, group, -1)
+    mean = _mean(x, (2,))
+    spread = lax.rsqrt(_variance(x, (2,)) + np.asarray(eps, x.dtype))
+    return out, mean[..., 0].astype(input.dtype), spread[..., 0].astype(input.dtype)

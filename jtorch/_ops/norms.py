@@ -111,13 +111,14 @@ def _matrix_norm(A: Array, order: Any, dim: Any, keepdim: bool, dtype: DType | N
     x, result = _cast(A, dtype, name)
     if order in ("nuc", 2, -2):
         values = _singular_values(jnp.moveaxis(x, (rows, columns), (-2, -1)))
-        if order == "nuc":
+        if isinstance(order, str):
             out = values.sum(-1, dtype=values.dtype)
         else:
             out = values.max(-1) if order > 0 else values.min(-1)
         if keepdim:
             out = jnp.expand_dims(out, (rows, columns))
         return out.astype(result)
+    assert not isinstance(order, str)
     along, over = (rows, columns) if abs(order) == 1 else (columns, rows)
     total = magnitude(x).sum(along, keepdims=True)
     out = total.max(over, keepdims=True) if order > 0 else total.min(over, keepdims=True)

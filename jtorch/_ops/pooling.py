@@ -390,10 +390,10 @@ def avg_pool3d(
 def _lp_pool(n: int, input: Array, p: float, kernel, stride, ceil: bool) -> Array:
     kernel = _each(kernel, n, f"lp_pool{n}d", "kernel_size")
     mean = _avg_pool(f"avg_pool{n}d", n, input ** np.asarray(p, input.dtype), kernel, stride, 0, ceil, True, None)
-    # A negative sum (odd p) roots to 0, and neither side of 0 has an infinite slope.
-    scaled = jnp.maximum(mean, 0) * np.asarray(math.prod(kernel), input.dtype)
-    positive = scaled > 0
-    return jnp.where(positive, jnp.where(positive, scaled, 1) ** np.asarray(1 / p, input.dtype), 0)
+    # The root of a negative sum (odd p) is nan, that of 0 has slope 0 here.
+    scaled = mean * np.asarray(math.prod(kernel), input.dtype)
+    some = scaled != 0
+    return jnp.where(some, jnp.where(some, scaled, 1) ** np.asarray(1 / p, input.dtype), 0)
 
 
 @op(function=False, namespaces=("nn.functional",), grad_name="PowBackward0", out=False)

@@ -173,7 +173,7 @@ def _build(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
         device=where,
         strides=strides,
         names=names_of(op, layout),
-        places=places_of(op, layout),
+        places=places_of(op, layout, inputs),
     )
 
 

@@ -31,7 +31,7 @@ import numpy as np
 from jtorch._runtime import devices
 from jtorch._runtime.avals import Aval, of_array
 from jtorch._runtime.dtypes import FLOATING
-from jtorch._runtime.jax_internals import ArrayImpl
+from jtorch._runtime.jax_internals import ArrayImpl, outside_traces
 from jtorch._runtime.kernel import Kernel, compiler_options
 
 ref = weakref.ref
@@ -90,7 +90,7 @@ class Step:
     """
 
     __slots__ = (
-        "aval", "children", "depth", "end", "extra", "ins", "jumps", "kernel", "kind", "node", "numbers", "opening", "outs", "parent",
+        "aval", "children", "depth", "end", "extra", "grad", "ins", "jumps", "kernel", "kind", "node", "numbers", "opening", "outs", "parent",
         "programs", "slot",
     )  # fmt: skip
 
@@ -106,6 +106,8 @@ class Step:
         self.aval, self.node = outs[0] if outs else (None, None)
         # The first kernel of the trace.
         self.opening = kernel if parent is None or parent.opening is None else parent.opening
+        # Whether what is recorded below is differentiable: a fact of the path, whatever interrupts a change of mode.
+        self.grad = None if parent is None else parent.grad
         self.extra = None
 
 
@@ -128,6 +130,7 @@ class Trace:
     def new_trie(self):
         # A step without children sends every operation to `record`: in the eager mode, and while a run is on.
         self.roots = {True: Step(None, "root"), False: Step(None, "root"), None: Step(None, "eager")}
+        self.roots[True].grad, self.roots[False].grad = True, False
 
     def reset(self):
         self.at = self.roots[None if self.eager else self.grad]
@@ -193,9 +196,9 @@ def enter(v: Value) -> int:
     slot = step.slot
     T.made[slot] = ref(v)
     T.arrays[slot] = array
+    T.at = step
     if node is not None:
         T.nodes_in[slot] = node, v.nr
-    T.at = step
     v.slot = slot
     return slot
 
@@ -239,6 +242,8 @@ def room(kernel: Kernel | None = None) -> None:
     global _nodes_in_trie
     if T.at is BUSY:
         flush()
+    if T.at.grad is not T.grad and T.at.grad is not None:
+        _mark_grad()
     if T.at.depth >= LOOP and (T.at.depth >= MAX_TRACE or T.at.opening is kernel):
         flush()
     if _nodes_in_trie > MAX_STEPS:
@@ -269,7 +274,8 @@ def _number_ref(n, index: int) -> tuple[str, int]:
 
 def requires(kernel: Kernel, values) -> bool:
     """Whether the results of a kernel on these values require grad."""
-    if T.grad and kernel.differentiable:
+    grad = T.at.grad
+    if (T.grad if grad is None else grad) and kernel.differentiable:
         for v in values:
             if v.node is not None and v.aval.dtype.category >= FLOATING:
                 return True
@@ -326,15 +332,18 @@ def run_now(kernel: Kernel, values, numbers=(), out=None) -> list[Value]:
     if any(a.device is devices.META for a in avals):
         made = [Value(a) for a in avals]
     else:
-        arrays = [concrete(v) for v in values]
-        plain = [n.value if type(n) is Number else n for n in numbers]
-        if any(type(a) is not ArrayImpl for a in arrays):
-            results = kernel.fn(*arrays, *[np.float64(n) if k == "f" else np.int64(n) for n, k in zip(plain, kernel.numbers, strict=True)])
-        elif not arrays:
-            with jax.default_device(devices.to_jax(avals[0].device)):
-                results = kernel.run(*[np.float64(n) if k == "f" else np.int64(n) for n, k in zip(plain, kernel.numbers, strict=True)])
+        args = [concrete(v) for v in values]
+        traced = any(type(a) is not ArrayImpl for a in args)
+        for n, k in zip(numbers, kernel.numbers, strict=True):
+            plain = n.value if type(n) is Number else n
+            args.append(np.float64(plain) if k == "f" else np.int64(plain))
+        if traced:
+            results = kernel.fn(*args)
+        elif values and outside_traces():
+            results = kernel.run(*args)
         else:
-            results = kernel.run(*arrays, *[np.float64(n) if k == "f" else np.int64(n) for n, k in zip(plain, kernel.numbers, strict=True)])
+            with _at_once(avals[0].device):
+                results = kernel.run(*args)
         made = []
         for a, r in zip(avals, results, strict=True):
             v = Value(a)
@@ -407,12 +416,19 @@ def _execute(end: Step, live) -> None:
     args = program.prepare(T.arrays, T.numbers)
     # From here on donated inputs are gone: the call and the storing of its results are one step in C, which no signal
     # handler can come between.
-    if T.arrays or _only_cpu():
+    if (T.arrays or _only_cpu()) and outside_traces():
         T.done.extend(starmap(program.call, (args,)))
     else:
-        with jax.default_device(devices.to_jax(T.device)):
+        with _at_once(T.device or devices.CPU):
             T.done.extend(starmap(program.call, (args,)))
     program.ran()
+
+
+@contextlib.contextmanager
+def _at_once(where: devices.device):
+    """Runs programs on a device though nothing of theirs is there, and now though JAX is tracing."""
+    with jax.default_device(devices.to_jax(where)), jax.ensure_compile_time_eval():
+        yield
 
 
 @functools.cache
@@ -590,10 +606,23 @@ def set_grad(enabled: bool) -> None:
     if enabled is not T.grad:
         T.grad = enabled
         if not T.eager:
-            if T.at.parent is None and T.at is not BUSY:
-                T.at = T.roots[enabled]
-            else:
-                mark("grad", enabled)
+            if T.at is BUSY:
+                flush()
+            _mark_grad()
+
+
+def _mark_grad() -> None:
+    """Brings the trace to the mode that is set."""
+    at, enabled = T.at, T.grad
+    if at.parent is None:
+        T.at = T.roots[enabled]
+        return
+    step = at.children.get(("grad", enabled))
+    if step is None:
+        step = Step(at, "mark")
+        step.grad = enabled
+        grow(("grad", enabled), step)
+    T.at = step
 
 
 def set_execution(mode: str) -> None:

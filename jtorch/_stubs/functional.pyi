@@ -131,16 +131,6 @@ def cosine_embedding_loss(
 def cosine_similarity(
     x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-08, *, out: Tensor | None = None
 ) -> Tensor: ...
-def cross_entropy(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    ignore_index: int = -100,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-) -> Tensor: ...
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor: ...
 def fold(
     input: Tensor,
@@ -296,15 +286,6 @@ def multilabel_soft_margin_loss(
     target: Tensor,
     weight: Tensor | None = None,
     size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-) -> Tensor: ...
-def nll_loss(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    ignore_index: int = -100,
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor: ...

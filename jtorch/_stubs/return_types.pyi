@@ -8,6 +8,10 @@ class aminmax(NamedTuple):
     min: Tensor
     max: Tensor
 
+class cholesky_ex(NamedTuple):
+    L: Tensor
+    info: Tensor
+
 class cummax(NamedTuple):
     values: Tensor
     indices: Tensor

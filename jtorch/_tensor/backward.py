@@ -150,7 +150,7 @@ def grad(
 
 
 def _results(leaves, grads, allow_unused: bool, materialize: bool):
-    results: list[Tensor | None] = []
+    results: list[Any] = []  # None for an input that nothing depends on, where that is allowed
     for i, (t, g) in enumerate(zip(leaves, grads, strict=True)):
         if g is not None:
             results.append(wrap(g))
@@ -170,7 +170,7 @@ def _zeros(t: Tensor) -> Tensor:
     return zeros_like(t)
 
 
-def _batched(roots, leaves, given, retain, create, allow_unused, materialize):
+def _batched(roots, leaves, given, retain, create, allow_unused, materialize) -> tuple[Any, ...]:
     given = (None,) * len(roots) if given is None else _tuple(given)
     count = next((g.shape[0] for g in given if g is not None and g.ndim), 0)
     rows = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import jax
@@ -418,7 +419,7 @@ class Tensor(Attached):
             return format(self.item(), spec)
         return object.__format__(self, spec)
 
-    def item(self):
+    def item(self) -> Any:
         """The one element as a Python number."""
         v = value_of(self)
         if v.aval.numel != 1:
@@ -427,7 +428,7 @@ class Tensor(Attached):
             raise RuntimeError("Tensor.item() cannot be called on meta tensors")
         return np.asarray(executor.concrete(v)).item()
 
-    def tolist(self):
+    def tolist(self) -> Any:
         """The elements as (nested lists of) Python numbers."""
         return np.asarray(executor.concrete(value_of(self))).tolist()
 
@@ -500,7 +501,7 @@ class Tensor(Attached):
             raise TypeError("len() of a 0-d tensor")
         return shape[0]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
             raise TypeError("iteration over a 0-d tensor")
         return iter(self.unbind(0))
@@ -604,6 +605,8 @@ graph.accumulate = accumulate
 def describe(t: Tensor, contents: str | None = None) -> str:
     """The tensor's repr, as torch prints it; `contents` stands for the elements where given."""
     v = value_of(t)
+    if isinstance(v, _Opaque) or isinstance(v.array, jax.core.Tracer):
+        return f"tensor({v.array!r})"  # what JAX put there while it traces
     grad_fn = None
     if v.node is not None and v.node.kind != 1:
         node: Any = node_of(v)

@@ -20,25 +20,26 @@ def run_inplace(key: str, targets: Sequence[Tensor], *args, **kwargs) -> None:
 
     The write is one step: an interrupt leaves either all targets as they were or all with their new values.
     """
-    enabled = T.grad
-    executor.set_grad(False)
-    try:
-        results = FUNCTIONS[key](*args, **kwargs)
-        fresh: list[Value] = []
-        alone = True
-        for t, r in zip(targets, results if isinstance(results, tuple) else (results,), strict=True):
-            old, v = value_of(t), r._value
-            if v.aval is not old.aval:
-                v = alias(cast(v, old.aval.dtype), old.aval.strides)
-            fresh.append(v)
-            alone = alone and (t._storage is None or _sole(t, old))
-        if alone:
-            _write_alone(targets, fresh)
-        else:
+    # These operations are declared not differentiable: their results are outside the graph in any grad mode.
+    results = FUNCTIONS[key](*args, **kwargs)
+    fresh: list[Value] = []
+    alone = True
+    for t, r in zip(targets, results if isinstance(results, tuple) else (results,), strict=True):
+        old, v = value_of(t), r._value
+        if v.aval is not old.aval:
+            v = alias(cast(v, old.aval.dtype), old.aval.strides)
+        fresh.append(v)
+        alone = alone and (t._storage is None or _sole(t, old))
+    if alone:
+        _write_alone(targets, fresh)
+    else:
+        enabled = T.grad
+        try:
+            executor.set_grad(False)
             for t, v in zip(targets, fresh, strict=True):
                 write(t, v)
-    finally:
-        executor.set_grad(enabled)
+        finally:
+            executor.set_grad(enabled)
     if T.at.depth > LONG:
         executor.flush()
 
@@ -56,17 +57,17 @@ def _write_alone(targets: Sequence[Tensor], fresh: list[Value]) -> None:
 
     No marks are put into the trace: that its step writes its inputs is a fact of the operation.
     """
-    for t, v in zip(targets, fresh, strict=True):
-        old = t._value
+    olds = [t._value for t in targets]
+    for old, v in zip(olds, fresh, strict=True):
         node = old.node
         if node is not None:
             v.node = node
             if v.slot >= 0:
                 T.nodes_in[v.slot] = node, 0
-        _dirty(old, t, marked=False)
     # One C call: no signal handler comes between two of its assignments.
     deque(map(_assign, targets, fresh), maxlen=0)
-    for t, v in zip(targets, fresh, strict=True):
+    for t, v, old in zip(targets, fresh, olds, strict=True):
+        _dirty(old, t, marked=False)
         s = t._storage
         if s is None:
             t._alone += 1

@@ -29,7 +29,7 @@ from jtorch._tensor.creation import (
     wrap,
 )
 from jtorch._tensor.derive import FUNCTIONS, cast, check_in_place, store_in_place, values_of
-from jtorch._tensor.storage import alias, detached, storage_of, tag, value_of, write
+from jtorch._tensor.storage import alias, copied_over, detached, storage_of, tag, value_of, write
 
 
 def clone(input: Tensor, *, memory_format=preserve_format) -> Tensor:
@@ -365,9 +365,9 @@ def deepcopy(self: Tensor, memo) -> Tensor:
         return memo[id(self)]
     r = new(type(self))
     with no_grad():
-        s: Any = self._storage
+        s = self._storage
         live = [u for u in (ref() for ref in s.aliases) if u is not None] if s is not None else []
-        if len(live) > 1:
+        if s is not None and len(live) > 1:
             key = ("storage", id(s))
             whole = memo.get(key)
             if whole is None:

@@ -41,14 +41,14 @@ def _reflected(f):
 _OPERANDS = (Tensor, jax.Array, int, float, complex, np.generic)
 
 
-def _divided_into(self, other):
+def _divided_into(self, other) -> Tensor:
     """`other / self`, as torch computes it: by way of the reciprocal."""
     if isinstance(other, _OPERANDS):
         return FUNCTIONS["reciprocal"](self) * other
     return NotImplemented
 
 
-def _subtracted_from(self, other):
+def _subtracted_from(self, other) -> Tensor:
     if isinstance(other, _OPERANDS):
         return FUNCTIONS["rsub"](self, other)
     return NotImplemented

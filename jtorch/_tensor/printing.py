@@ -199,19 +199,20 @@ def _ends_only(array: np.ndarray, edge: int) -> np.ndarray:
     return array
 
 
-def _rows(array: np.ndarray, indent: int, width: int, show: Callable[[Any], str], edge: Any) -> str:
+def _rows(array: np.ndarray, indent: int, width: int, show: Callable[[Any], str], edge: int | None) -> str:
     """The bracketed text of an array of one dim or more; `edge` entries at each end, or all if it is None."""
     cut = edge is not None and len(array) > 2 * edge
+    last = len(array) - (edge or 0)
     if array.ndim > 1:
         parts: list[str] = []
-        for part in (array[:edge], None, array[len(array) - edge :]) if cut else (array,):
+        for part in (array[:edge], None, array[last:]) if cut else (array,):
             if part is None:
                 parts.append("...")
             else:
                 parts.extend(_rows(row, indent + 1, width, show, edge) for row in part)
         return "[" + (("," + "\n" * (array.ndim - 1)) + " " * (indent + 1)).join(parts) + "]"
     if cut:
-        shown = [*map(show, _numbers(array[:edge])), " ...", *map(show, _numbers(array[len(array) - edge :]))]
+        shown = [*map(show, _numbers(array[:edge])), " ...", *map(show, _numbers(array[last:]))]
     else:
         shown = [show(value) for value in _numbers(array)]
     per_line = max(1, math.floor((_options.linewidth - indent) / (width + 2)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -448,7 +449,7 @@ def binomial(count: Tensor, prob: Tensor, generator=None) -> Tensor:
     return wrap(place(np.asarray(drawn).astype(count.dtype.np), count.dtype, count.device))
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         manual_seed, seed, initial_seed, get_rng_state, set_rng_state, rand, randn, randint, randperm, rand_like, randn_like,

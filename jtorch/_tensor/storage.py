@@ -97,8 +97,8 @@ def _kernel(name: str, a: Aval, fn, *more: Aval, grad_name: str = "AliasBackward
 def detached(v: Value) -> Value:
     """The same array, outside the graph."""
     enabled = T.grad
-    executor.set_grad(False)
     try:
+        executor.set_grad(False)
         return alias(v)
     finally:
         executor.set_grad(enabled)
@@ -121,8 +121,8 @@ _over.defvjp(lambda old, new: (new, None), lambda _, ct: (jnp.zeros_like(ct), ct
 def with_data(old: Value, new: Value) -> Value:
     """New numbers under an old value's place in the graph."""
     enabled = T.grad
-    executor.set_grad(True)
     try:
+        executor.set_grad(True)
         kernel = _kernel("with_data", old.aval, lambda x, y: (_swap(x, y),), new.aval)
         return executor.record(kernel, (old, detached(new)))[0]
     finally:
@@ -403,8 +403,8 @@ def _root_in_storage(s: Storage, root) -> Value:
 
 def _in_graph(fn):
     enabled = T.grad
-    executor.set_grad(True)
     try:
+        executor.set_grad(True)
         return fn()
     finally:
         executor.set_grad(enabled)

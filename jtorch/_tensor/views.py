@@ -377,8 +377,9 @@ def _H(self: Tensor) -> Tensor:
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """Dims moved to other places, the rest in order."""
     n = input.ndim
-    src = (source,) if isinstance(source, int) else tuple(source)
-    dst = (destination,) if isinstance(destination, int) else tuple(destination)
+    src: tuple = (source,) if isinstance(source, int) else tuple(source)
+    dst: tuple = (destination,) if isinstance(destination, int) else tuple(destination)
+    given = {"source": src, "destination": dst}
     if len(src) != len(dst):
         raise RuntimeError(
             f"movedim: Invalid source or destination dims: source ({list(src)} dims) should contain the same number of "
@@ -387,7 +388,7 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     src, dst = tuple(wrap_dim(d, n) for d in src), tuple(wrap_dim(d, n) for d in dst)
     for name, dims in (("source", src), ("destination", dst)):
         if len(set(dims)) != len(dims):
-            raise RuntimeError(f"movedim: repeated dim in `{name}` ({list(source if name == 'source' else destination)})")
+            raise RuntimeError(f"movedim: repeated dim in `{name}` ({[*given[name]]})")
     rest = [d for d in range(n) if d not in src]
     order = [0] * n
     for s, d in zip(src, dst, strict=True):
@@ -581,6 +582,23 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     if size == 0:
         return split(input, [0] * chunks, dim)
     return split(input, -(-size // chunks), dim)
+
+
+def _on_its_own(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Parts that may be written in place, as the functions called unsafe give them."""
+    for part in parts:
+        part._made = None
+    return parts
+
+
+def unsafe_split(tensor: Tensor, split_size_or_sections, dim: int = 0) -> tuple[Tensor, ...]:
+    """`split` whose parts may be written in place."""
+    return _on_its_own(split(tensor, split_size_or_sections, dim))
+
+
+def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """`chunk` whose parts may be written in place."""
+    return _on_its_own(chunk(input, chunks, dim))
 
 
 def tensor_split(input: Tensor, indices_or_sections, dim: int = 0) -> tuple[Tensor, ...]:
@@ -843,7 +861,7 @@ FUNCTIONS = {
         as_strided, real, imag, view_as_real, view_as_complex,
     )
 }  # fmt: skip
-FUNCTIONS |= {"moveaxis": movedim, "swapaxes": transpose, "swapdims": transpose, "unsafe_split": split, "unsafe_chunk": chunk}
+FUNCTIONS |= {"moveaxis": movedim, "swapaxes": transpose, "swapdims": transpose, "unsafe_split": unsafe_split, "unsafe_chunk": unsafe_chunk}
 METHODS = {f.__name__: f for f in (view, view_as, reshape_as, expand, expand_as, unfold)}
 
 

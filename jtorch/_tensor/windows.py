@@ -20,20 +20,23 @@ def _window(name: str, length: int, periodic: bool, dtype, device, requires_grad
     if length < 0:
         raise RuntimeError(f"{name} requires non-negative window_length, got window_length={length}")
     if length < 2:
-        numbers, build = (), lambda s, d: lambda: jnp.ones(s, d)
-    else:
-        span = length if periodic else length - 1
+        return make(name, (length,), dtype, device, _ones, requires_grad=requires_grad)
+    span = length if periodic else length - 1
 
-        def build(s, d, span):  # pyright: ignore[reportAssignmentType]  # the other form takes no span
-            def fn(*numbers):
-                wide = jnp.float64 if d == jnp.float64 else jnp.float32
-                place = jnp.arange(s[0], dtype=wide) * (2 / span) - 1
-                return shape(place, *[n.astype(wide) for n in numbers]).astype(d)
+    def build(s, d, span):
+        def fn(*numbers):
+            wide = jnp.float64 if d == jnp.float64 else jnp.float32
+            place = jnp.arange(s[0], dtype=wide) * (2 / span) - 1
+            return shape(place, *[n.astype(wide) for n in numbers]).astype(d)
 
-            return fn
+        return fn
 
-        return make(name, (length,), dtype, device, build, span, numbers=tuple(map(float, numbers)), requires_grad=requires_grad)
-    return make(name, (length,), dtype, device, build, numbers=numbers, requires_grad=requires_grad)
+    floats = tuple(map(float, numbers))
+    return make(name, (length,), dtype, device, build, span, numbers=floats, requires_grad=requires_grad)
+
+
+def _ones(s, d):
+    return lambda: jnp.ones(s, d)
 
 
 def hann_window(window_length: int, periodic: bool = True, *, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False) -> Tensor:

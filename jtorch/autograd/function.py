@@ -77,7 +77,9 @@ class BackwardCFunction(Edges, FunctionCtx):
                 kept.append(None)
                 continue
             if not isinstance(t, Tensor):
-                raise TypeError(f"save_for_backward can only save variables, but argument {i} is of type {type(t).__name__}")
+                raise TypeError(
+                    f"save_for_backward can only save variables, but argument {i} is of type {type(t).__name__}"
+                )
             # An output is kept without its node: that is this one, and a cycle.
             nr = outputs.get(id(t))
             kept.append((graph.pack(value_of(t) if nr is None else detached(value_of(t))), nr))
@@ -125,7 +127,8 @@ class BackwardCFunction(Edges, FunctionCtx):
             results = results[:expected]
         if len(results) != expected:
             raise RuntimeError(
-                f"function {self.name()} returned an incorrect number of gradients (expected {expected}, got {len(results)})"
+                f"function {self.name()} returned an incorrect number of gradients (expected "
+                f"{expected}, got {len(results)})"
             )
         out: list[Value | None] = []
         for place, edge, a in zip(self._places, self.edges, self._inputs, strict=True):
@@ -154,7 +157,8 @@ def _backward_of(cls: type) -> Callable:
     own_backward, own_vjp = cls.backward is not Function.backward, cls.vjp is not Function.vjp
     if own_backward and own_vjp:
         raise RuntimeError(
-            "Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should only implement one of "
+            "Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should "
+            "only implement one of "
             "them."
         )
     return cls.vjp if own_vjp else cls.backward
@@ -181,7 +185,8 @@ class Function(metaclass=FunctionMeta):
 
     def __init__(self, *args: Any, **kwargs: Any):
         warnings.warn(
-            f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you should invoke "
+            f"{type(self)} should not be instantiated. Methods on autograd functions are all static, "
+            "so you should invoke "
             "them on the class itself. Instantiating an autograd function will raise an error in a future version of "
             "PyTorch.",
             DeprecationWarning,
@@ -190,7 +195,8 @@ class Function(metaclass=FunctionMeta):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError(
-            "Legacy autograd function with non-static forward method is deprecated. Please use new-style autograd function "
+            "Legacy autograd function with non-static forward method is deprecated. Please use "
+            "new-style autograd function "
             "with static forward method. (Example: https://pytorch.org/docs/stable/autograd.html#torch.autograd.Function)"
         )
 
@@ -217,7 +223,9 @@ class Function(metaclass=FunctionMeta):
     @staticmethod
     def jvp(ctx: Any, *grad_inputs: Any) -> Any:
         """The tangents of the outputs. To be overridden."""
-        raise NotImplementedError("You must implement the jvp function for custom autograd.Function to use it with forward mode AD.")
+        raise NotImplementedError(
+            "You must implement the jvp function for custom autograd.Function to use it with forward mode AD."
+        )
 
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
@@ -294,7 +302,9 @@ def once_differentiable(fn: Callable) -> Callable:
         if not T.grad or not any(isinstance(g, Tensor) and g.requires_grad for g in grads):
             return results
         several = isinstance(results, tuple)
-        return tuple(_Refuse.apply(r, *grads) if isinstance(r, Tensor) else r for r in (results if several else (results,)))
+        return tuple(
+            _Refuse.apply(r, *grads) if isinstance(r, Tensor) else r for r in (results if several else (results,))
+        )
 
     return wrapper
 

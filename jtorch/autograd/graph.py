@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jtorch._autograd import graph as _graph
-from jtorch._autograd.graph import Edges as Node
+from jtorch._autograd.graph import Edges as Node  # noqa: F401 (torch.autograd.graph.Node)
 from jtorch._autograd.graph import node_of
 from jtorch._tensor.backward import GradientEdge as GradientEdge
 from jtorch._tensor.base import Tensor

@@ -78,7 +78,10 @@ class _Properties:
         self.multi_processor_count = getattr(devices.jax_devices("cuda")[index], "core_count", 0)
 
     def __repr__(self) -> str:
-        return f"_CudaDeviceProperties(name='{self.name}', major={self.major}, minor={self.minor}, total_memory={self.total_memory // 2**20}MB)"
+        return (
+            f"_CudaDeviceProperties(name='{self.name}', major={self.major}, minor={self.minor}, "
+            f"total_memory={self.total_memory // 2**20}MB)"
+        )
 
 
 def get_device_properties(device: Any = None) -> _Properties:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import jtorch
 from jtorch._ops.registry import OPS, Op
+from jtorch._tensor.composites import outside
 from jtorch._tensor.derive import call, in_place, namespace
 from jtorch._tensor.tensor import Tensor
 
@@ -469,6 +470,9 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         if int(tensor.min()) < 0:
             raise RuntimeError("Class values must be non-negative.")
         num_classes = int(tensor.max()) + 1
+    bad = outside(tensor, num_classes)
+    if bad is not None:
+        raise RuntimeError("Class values must be " + ("non-negative." if bad < 0 else "smaller than num_classes."))
     return _derived["one_hot"](tensor, num_classes)
 
 
@@ -482,6 +486,13 @@ def embedding(
     sparse: bool = False,
 ) -> Tensor:
     """Rows of weight (V, D) at input (...): (..., D). With max_norm the rows used are first scaled down, in place."""
+    if (
+        input.__class__ is Tensor
+        and input._value.array is not None
+        and weight.ndim == 2
+        and outside(input, weight.size(0)) is not None
+    ):
+        raise IndexError("index out of range in self")
     if padding_idx is None:
         padding_idx = -1
     else:
@@ -556,6 +567,12 @@ def embedding_bag(
             "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for mode='sum' "
             f"(got mode='{mode}'). Please open a feature request on GitHub."
         )
+    bad = outside(input, weight.size(0))
+    if bad is not None:
+        place = int((input.reshape(-1) == bad).nonzero()[0])
+        raise RuntimeError(
+            f"Index {place} of input takes value {bad} which is not in the valid range [0, {weight.size(0)})"
+        )
     if max_norm is not None:
         _renorm(weight, input, max_norm, norm_type)
     return call(
@@ -565,6 +582,44 @@ def embedding_bag(
 
 
 # ----------------------------------------------------------------------------------------------------------- losses
+
+
+def _check_classes(input: Any, target: Tensor, ignore_index: int) -> None:
+    """IndexError for a class that there is not, where the targets' values are at hand."""
+    if input.__class__ is not Tensor or not input.ndim or target.is_floating_point():
+        return
+    shape = input._value.aval.shape
+    classes = shape[1] if len(shape) > 1 else shape[0]
+    bad = outside(target, classes)
+    if bad == ignore_index:
+        host = target._host()
+        wrong = host[(host != ignore_index) & ((host < 0) | (host >= classes))]
+        bad = int(wrong[0]) if wrong.size else None
+    if bad is not None:
+        raise IndexError(f"Target {bad} is out of bounds.")
+
+
+def _of_classes(name: str) -> Callable[..., Tensor]:
+    fn = _derived[name]
+
+    @functools.wraps(fn)
+    def loss(*args: Any, **kwargs: Any) -> Tensor:
+        target: Any = args[1] if len(args) > 1 else kwargs.get("target")
+        input = args[0] if args else kwargs.get("input")
+        if input is not None and target.__class__ is Tensor and target._value.array is not None:
+            try:  # the usual case in a few steps: targets met before, all of them classes
+                low, high = target._value.span
+                sure = 0 <= low and high < input._value.aval.shape[1]
+            except (AttributeError, IndexError):
+                sure = False
+            if not sure:
+                _check_classes(input, target, args[4] if len(args) > 4 else kwargs.get("ignore_index", -100))
+        return fn(*args, **kwargs)
+
+    return loss
+
+
+nll_loss, cross_entropy = _of_classes("nll_loss"), _of_classes("cross_entropy")
 
 
 def ctc_loss(
@@ -620,9 +675,7 @@ def upsample(
     input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
 ) -> Tensor:
     """The deprecated name of `interpolate`."""
-    warnings.warn(
-        "`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2
-    )
+    warnings.warn("`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=2)
     return _derived["interpolate"](input, size, scale_factor, mode, align_corners)
 
 
@@ -669,9 +722,7 @@ def scaled_dot_product_attention(
     the scores. scale: 1 / sqrt(E) by default. enable_gqa: key and value may have fewer heads, a divisor of H.
     """
     if is_causal and attn_mask is not None:
-        raise RuntimeError(
-            "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True"
-        )
+        raise RuntimeError("_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True")
     if not 0 <= dropout_p <= 1:
         raise RuntimeError(f"dropout probability has to be between 0 and 1, but got {dropout_p:g}")
     noise = None
@@ -683,8 +734,7 @@ def scaled_dot_product_attention(
     return call("nn.scaled_dot_product_attention", query, key, value, attn_mask, noise, is_causal, scale, enable_gqa)
 
 
-from jtorch.nn._attention import (  # noqa: E402 (it needs the functions above)
-    _canonical_mask as _canonical_mask,
-    _none_or_dtype as _none_or_dtype,
-    multi_head_attention_forward as multi_head_attention_forward,
-)
+# It needs the functions above.
+from jtorch.nn._attention import _canonical_mask as _canonical_mask  # noqa: E402
+from jtorch.nn._attention import _none_or_dtype as _none_or_dtype  # noqa: E402
+from jtorch.nn._attention import multi_head_attention_forward as multi_head_attention_forward  # noqa: E402

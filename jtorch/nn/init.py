@@ -233,9 +233,7 @@ def _deprecated(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
     old = new[:-1]
 
     def wrapper(*args: Any, **kwargs: Any) -> Tensor:
-        warnings.warn(
-            f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning, stacklevel=2
-        )
+        warnings.warn(f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning, stacklevel=2)
         return fn(*args, **kwargs)
 
     wrapper.__name__ = old

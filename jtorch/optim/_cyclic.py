@@ -245,9 +245,7 @@ class OneCycleLR(LRScheduler):
         self._warn_unless_stepping()
         at = self.last_epoch
         if at > self.total_steps:
-            raise ValueError(
-                f"Tried to step {at} times. The specified number of total steps is {self.total_steps}"
-            )
+            raise ValueError(f"Tried to step {at} times. The specified number of total steps is {self.total_steps}")
         begin = 0.0
         for phase in self._schedule_phases:
             if at <= phase["end_step"] or phase is self._schedule_phases[-1]:

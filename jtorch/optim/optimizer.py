@@ -164,9 +164,7 @@ class Optimizer:
             raise ValueError("some parameters appear in more than one parameter group")
         if self.param_groups and ("param_names" in param_group) != ("param_names" in self.param_groups[0]):
             how = "with names to the optimizer" if "param_names" in param_group else "without names to the optimizer"
-            raise ValueError(
-                f"all optimizer param groups should be with/without names. cannot add param group {how}"
-            )
+            raise ValueError(f"all optimizer param groups should be with/without names. cannot add param group {how}")
         self.param_groups.append(param_group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -47,7 +47,7 @@ def noop_context_fn() -> tuple:
 
 @contextlib.contextmanager
 def set_checkpoint_early_stop(enable: bool):
-    """Accepts torch's setting. Differs from torch: the second run is always whole; what nobody needs of it, XLA drops."""
+    """Accepts torch's setting. Differs from torch: the second run is always whole; XLA drops what nobody needs."""
     yield
 
 
@@ -80,7 +80,9 @@ class _RandomState:
 
 def _map(fn: Callable, tree: Any) -> Any:
     """The same lists, tuples and dicts with `fn` of each tensor."""
-    return jax.tree_util.tree_map(lambda x: fn(x) if isinstance(x, Tensor) else x, tree, is_leaf=lambda x: isinstance(x, Tensor))
+    return jax.tree_util.tree_map(
+        lambda x: fn(x) if isinstance(x, Tensor) else x, tree, is_leaf=lambda x: isinstance(x, Tensor)
+    )
 
 
 def _tensors(tree: Any) -> list[Tensor]:
@@ -99,7 +101,9 @@ def _entrance(t: Tensor, barrier: bool) -> Tensor:
     kernel = _BARRIERS.get((v.aval, barrier))
     if kernel is None:
         body = (lambda x: (lax.optimization_barrier(x),)) if barrier else (lambda x: (x,))
-        kernel = _BARRIERS[v.aval, barrier] = Kernel("recompute" if barrier else "alias", body, (v.aval,), grad_name="AliasBackward0", out=(v.aval,))
+        kernel = _BARRIERS[v.aval, barrier] = Kernel(
+            "recompute" if barrier else "alias", body, (v.aval,), grad_name="AliasBackward0", out=(v.aval,)
+        )
     made = new(Tensor)
     made._value = executor.record(kernel, (v,))[0]
     return made
@@ -134,7 +138,9 @@ class _Region(Edges):
         values = [value_of(t) for t in outputs]
         if self.check:
             self._compare(values)
-        roots = [(node_of(v), v.nr, ct) for v, ct in zip(values, cts, strict=True) if ct is not None and v.node is not None]
+        roots = [
+            (node_of(v), v.nr, ct) for v, ct in zip(values, cts, strict=True) if ct is not None and v.node is not None
+        ]
         places = []
         for edge, i in zip(self.edges, self.entered, strict=True):
             if i is None:
@@ -219,11 +225,13 @@ def _without_reentering(function, args, kwargs, preserve: bool, context_fn, chec
             return made, _tensors((again_args, again_kwargs))
         return [made[i] for i in at], _tensors((again_args, again_kwargs))
 
-    region = _Region(rerun, len(at), places[0][0].name())
+    first: Any = places[0][0]
+    region = _Region(rerun, len(at), first.name())
     region.check = check
     border = _border(places, entrances, started)
     region.edges = tuple(
-        (node_of(value_of(given[entrances[p]])), value_of(given[entrances[p]]).nr) if p in entrances else p for p in border
+        (node_of(value_of(given[entrances[p]])), value_of(given[entrances[p]]).nr) if p in entrances else p
+        for p in border
     )
     region.entered = [entrances.get(p) for p in border]
     region.avals = [value_of(results[i]).aval for i in at]
@@ -278,7 +286,8 @@ class CheckpointFunction(Function):
 
 
 def checkpoint(
-    function: Callable, *args: Any, use_reentrant: bool | None = None, context_fn: Callable[[], tuple] = noop_context_fn,
+    function: Callable, *args: Any, use_reentrant: bool | None = None,
+    context_fn: Callable[[], tuple] = noop_context_fn,
     determinism_check: str = "default", debug: bool = False, early_stop: bool = True, **kwargs: Any,
 ) -> Any:  # fmt: skip
     """`function(*args, **kwargs)`, whose intermediate values are computed again in the backward instead of being kept.

@@ -150,9 +150,7 @@ class _Flattener:
         return value
 
     def skeleton(self) -> Skeleton:
-        records = [
-            (type(m), {name: self.snapshot(value) for name, value in m.__dict__.items()}) for m in self.modules
-        ]
+        records = [(type(m), {name: self.snapshot(value) for name, value in m.__dict__.items()}) for m in self.modules]
         return Skeleton(self.names, records)
 
 

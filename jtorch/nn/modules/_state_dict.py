@@ -151,9 +151,8 @@ class StateDictMixin:
         for hook in self._load_state_dict_pre_hooks.values():
             hook(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         own: dict[str, Any] = {name: p for name, p in self._parameters.items() if p is not None}
-        for name, buf in self._buffers.items():
-            if buf is not None and name not in self._non_persistent_buffers_set:
-                own[name] = buf
+        left_out = self._non_persistent_buffers_set
+        own |= {name: b for name, b in self._buffers.items() if b is not None and name not in left_out}
         assign = local_metadata.get("assign_to_params_buffers", False)
         for name, param in own.items():
             key = prefix + name

@@ -92,9 +92,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
                     "0D target tensor expects 1D input tensors, but found inputs with size", input.size()
                 )
         else:
-            raise RuntimeError(
-                "0D or 1D target tensor expected, multi-target not supported"
-            )
+            raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
         batched = dims > 0
         input = input if batched else input.unsqueeze(0)
         target = target if batched else target.unsqueeze(0)

@@ -6,7 +6,7 @@ import itertools
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jtorch
 from jtorch._tensor.tensor import Tensor
@@ -131,9 +131,13 @@ class Module(StateDictMixin):
         if self.call_super_init:
             super().__init__(*args, **kwargs)
 
-    def forward(self, *input: Any) -> Any:
-        """What the module computes; subclasses define it. NotImplementedError here."""
-        raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
+    if TYPE_CHECKING:
+        forward: Callable[..., Any]  # a subclass's may take what it likes
+    else:
+
+        def forward(self, *input: Any) -> Any:
+            """What the module computes; subclasses define it. NotImplementedError here."""
+            raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     # -- registration
 

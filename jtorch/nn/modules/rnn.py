@@ -15,7 +15,7 @@ from jtorch.nn.modules.module import Module
 from jtorch.nn.parameter import Parameter
 from jtorch.nn.utils.rnn import PackedSequence, _packed_rows
 
-__all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "RNNCellBase"]
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNBase", "RNNCell", "RNNCellBase"]
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 _OPS = {"LSTM": "nn.lstm", "GRU": "nn.gru", "RNN_TANH": "nn.rnn_tanh", "RNN_RELU": "nn.rnn_relu"}
@@ -237,23 +237,19 @@ class _OneState(RNNBase):
     """RNN and GRU: networks whose state is one tensor."""
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        packed: Any = input if isinstance(input, PackedSequence) else None
+        packed = isinstance(input, PackedSequence)
         batch_sizes = sorted_indices = unsorted_indices = None
         batched = True
-        if packed is not None:
-            input, batch_sizes, sorted_indices, unsorted_indices = packed
+        if packed:
+            input, batch_sizes, sorted_indices, unsorted_indices = input
         else:
             if input.dim() not in (2, 3):
                 tail = " tensor instead" if self.mode.startswith("RNN") else " instead"
-                raise ValueError(
-                    f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.dim()}D{tail}"
-                )
+                raise ValueError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.dim()}D{tail}")
             batched = input.dim() == 3
             if hx is not None and hx.dim() != input.dim():
                 kind = "batched 3-D" if batched else "unbatched 2-D"
-                raise RuntimeError(
-                    f"For {kind} input, hx should also be {input.dim()}-D but got {hx.dim()}-D tensor"
-                )
+                raise RuntimeError(f"For {kind} input, hx should also be {input.dim()}-D but got {hx.dim()}-D tensor")
             if not batched:
                 input = input.unsqueeze(0 if self.batch_first else 1)
                 hx = None if hx is None else hx.unsqueeze(1)
@@ -263,7 +259,7 @@ class _OneState(RNNBase):
             hx = self.permute_hidden(hx, sorted_indices)
         self.check_forward_args(input, hx, batch_sizes)
         output, hidden = self._run(input, (hx,), batch_sizes)
-        if packed is not None:
+        if packed:
             output = PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices)
             return output, self.permute_hidden(hidden, unsorted_indices)
         if not batched:
@@ -321,11 +317,11 @@ class LSTM(RNNBase):
         return hx if permutation is None else tuple(h.index_select(1, permutation) for h in hx)
 
     def forward(self, input: Any, hx: tuple[Tensor, Tensor] | None = None) -> Any:
-        packed: Any = input if isinstance(input, PackedSequence) else None
+        packed = isinstance(input, PackedSequence)
         batch_sizes = sorted_indices = unsorted_indices = None
         batched = True
-        if packed is not None:
-            input, batch_sizes, sorted_indices, unsorted_indices = packed
+        if packed:
+            input, batch_sizes, sorted_indices, unsorted_indices = input
         else:
             if input.dim() not in (2, 3):
                 raise ValueError(f"LSTM: Expected input to be 2D or 3D, got {input.dim()}D instead")
@@ -348,7 +344,7 @@ class LSTM(RNNBase):
             states = self.permute_hidden(tuple(hx), sorted_indices)
             self.check_forward_args(input, states, batch_sizes)
         output, h, c = self._run(input, states, batch_sizes)
-        if packed is not None:
+        if packed:
             output = PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices)
             return output, self.permute_hidden((h, c), unsorted_indices)
         if not batched:
@@ -392,9 +388,7 @@ class RNNCellBase(Module):
 
     def _check(self, what: str, value: Tensor) -> None:
         if value.dim() not in (1, 2):
-            raise ValueError(
-                f"{type(self).__name__}: Expected {what} to be 1D or 2D, got {value.dim()}D instead"
-            )
+            raise ValueError(f"{type(self).__name__}: Expected {what} to be 1D or 2D, got {value.dim()}D instead")
 
     def _weights(self) -> tuple[Any, ...]:
         return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh

@@ -103,9 +103,7 @@ class Transformer(Module):
             raise RuntimeError("the batch number of src and tgt must be equal")
         if src.size(-1) != self.d_model or tgt.size(-1) != self.d_model:
             raise RuntimeError("the feature number of src and tgt must be equal to d_model")
-        memory = self.encoder(
-            src, mask=src_mask, src_key_padding_mask=src_key_padding_mask, is_causal=src_is_causal
-        )
+        memory = self.encoder(src, mask=src_mask, src_key_padding_mask=src_key_padding_mask, is_causal=src_is_causal)
         return self.decoder(
             tgt,
             memory,
@@ -165,10 +163,7 @@ class TransformerEncoder(Module):
         if layer.norm_first:
             return "encoder_layer.norm_first was True"
         if not layer.self_attn.batch_first:
-            return (
-                "encoder_layer.self_attn.batch_first was not True"
-                "(use batch_first for better inference performance)"
-            )
+            return "encoder_layer.self_attn.batch_first was not True(use batch_first for better inference performance)"
         if layer.self_attn.in_proj_bias is None:
             return "encoder_layer.self_attn was passed bias=False"
         if not layer.activation_relu_or_gelu:
@@ -193,9 +188,7 @@ class TransformerEncoder(Module):
         output = src
         for layer in self.layers:
             # Whether an unmarked mask is causal is not looked up: it would read the mask, and changes no result.
-            output = layer(
-                output, src_mask=mask, is_causal=bool(is_causal), src_key_padding_mask=src_key_padding_mask
-            )
+            output = layer(output, src_mask=mask, is_causal=bool(is_causal), src_key_padding_mask=src_key_padding_mask)
         return output if self.norm is None else self.norm(output)
 
 
