@@ -13,7 +13,11 @@ _LAZY_CONJ = "jtorch conjugates at once: there is no lazy conj bit"
 
 EXPECTED: dict[tuple[str, str, str], str] = {
     ("conj_is_lazy_view", "battery", "*"): _LAZY_CONJ,
-    ("data_write_goes_unseen", "battery", "*"): "a backward uses the values it kept, also where torch reads the memory that `.data` wrote to",
+    (
+        "data_write_goes_unseen",
+        "battery",
+        "*",
+    ): "a backward uses the values it kept, also where torch reads the memory that `.data` wrote to",
     ("inference_mode", "battery", "*"): _INFERENCE,
     ("inference_tensor_errors", "battery", "*"): _INFERENCE,
     ("inference_decorator", "battery", "*"): _INFERENCE,
@@ -23,6 +27,7 @@ EXPECTED: dict[tuple[str, str, str], str] = {
     ("argsort", "forward", "bfloat16"): _TIES,
     ("kthvalue", "forward", "int64"): _TIES,
     ("topk", "forward", "int64"): _TIES,
+    ("logcumsumexp", "gradient", "*"): "torch loses three digits here in float32; float64 confirms jtorch",
     ("matrix_exp", "forward", "bfloat16"): "torch overflows to nan where jtorch does not",
 }
 

@@ -175,8 +175,8 @@ def _errors(rows: list) -> list[str]:
         return []
     kind, words = sum(c[0] for c in counted.values()), sum(c[1] for c in counted.values())
     told = (
-        f"Of {total} erroneous calls in the database, {kind} ({_percent(kind, total)}) raise torch's exception type and "
-        f"{words} ({_percent(words, total)}) say torch's words too. Not a pass mark: counted only."
+        f"Of {total} erroneous calls in the database, {kind} ({_percent(kind, total)}) raise torch's exception type "
+        f"and {words} ({_percent(words, total)}) say torch's words too. Not a pass mark: counted only."
     )
     lines = ["## Errors", "", told, ""]
     lines += ["| name | type | words | of | first difference |", "|---|---|---|---|---|"]

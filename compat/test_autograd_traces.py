@@ -134,7 +134,15 @@ def freed_though_looked_at(torch):
 def nothing_saved_nothing_freed(torch):
     x = _leaf(torch)
     results = []
-    for f in (lambda: x + 1, lambda: -x, lambda: x.clone(), lambda: x[1:], lambda: torch.cat([x, x]), lambda: x.mean(), lambda: x.expand(2, 3)):
+    for f in (
+        lambda: x + 1,
+        lambda: -x,
+        lambda: x.clone(),
+        lambda: x[1:],
+        lambda: torch.cat([x, x]),
+        lambda: x.mean(),
+        lambda: x.expand(2, 3),
+    ):
         x.grad = None
         y = f().sum()
         y.backward()
@@ -149,7 +157,15 @@ def nothing_saved_nothing_freed(torch):
 def numbers_are_saved(torch):
     x = _leaf(torch)
     words = []
-    for f in (lambda: x * 2, lambda: x / 2, lambda: 2 / x, lambda: x**2, lambda: x.relu(), lambda: x.masked_fill(x > 2, 0.0), lambda: x[[0, 1]]):
+    for f in (
+        lambda: x * 2,
+        lambda: x / 2,
+        lambda: 2 / x,
+        lambda: x**2,
+        lambda: x.relu(),
+        lambda: x.masked_fill(x > 2, 0.0),
+        lambda: x[[0, 1]],
+    ):
         y = f().sum()
         y.backward()
         words.append(raises(y.backward, FREED))
@@ -614,7 +630,10 @@ def hook_errors_in_backward(torch):
     return (
         raises(run(3), "expected Variable, but hook returned 'int'"),
         raises(run(torch.ones(5)), "has changed the size of value"),
-        raises(run(torch.ones(3, dtype=torch.float64)), "has changed the type of value (was torch.FloatTensor got torch.DoubleTensor)"),
+        raises(
+            run(torch.ones(3, dtype=torch.float64)),
+            "has changed the type of value (was torch.FloatTensor got torch.DoubleTensor)",
+        ),
     )
 
 
@@ -733,7 +752,7 @@ def trees(torch):
     results = [
         x + y, x + 1, x * 2, 2 * x, x - torch.ones(3), x / y, x**2, (x * y).sum(), torch.cat([x, y]), torch.stack([x, torch.ones(3), y]),
         m @ x, m.t(), m[0], m[:, 1:], m.sum(0) * y, torch.where(x > 1, x, y), m.unbind()[1], m.split(1, 1)[2], m.chunk(2)[1].exp(),
-        x.max(), m.max(1)[0], torch.nn.functional.linear(m, m, None), torch.addmm(m, m, m.t() @ m), x.clone().detach() + x, x.double(),
+        x.max(), m.max(1)[0], torch.addmm(m, m, m.t() @ m), x.clone().detach() + x, x.double(),
         x.expand(2, 3), m.view(-1), m.reshape(3, 2).tanh().mean(),
     ]  # fmt: skip
     return [_tree(r.grad_fn) for r in results]
@@ -806,7 +825,19 @@ def what_add_saves(torch):
 @case
 def what_outputs_are_saved(torch):
     words = {}
-    for name in ("exp", "tanh", "sigmoid", "relu", "sqrt", "rsqrt", "reciprocal", "softmax", "log_softmax", "expm1", "tan"):
+    for name in (
+        "exp",
+        "tanh",
+        "sigmoid",
+        "relu",
+        "sqrt",
+        "rsqrt",
+        "reciprocal",
+        "softmax",
+        "log_softmax",
+        "expm1",
+        "tan",
+    ):
         x = _leaf(torch)
         y = getattr(x, name)(0) if "softmax" in name else getattr(x, name)()
         y.add_(1)
@@ -990,7 +1021,11 @@ def grads_follow_the_leaf_layout(torch):
 
 
 def _function(torch, forward, backward, **more):
-    return type("Made", (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(backward), **more})
+    return type(
+        "Made",
+        (torch.autograd.Function,),
+        {"forward": staticmethod(forward), "backward": staticmethod(backward), **more},
+    )
 
 
 def _product(torch):
@@ -1085,7 +1120,10 @@ def function_results_are_checked(torch):
     return (
         raises(run(lambda g: 5), "expected Variable or None (got int)"),
         raises(run(lambda g: (g, g)), "returned an incorrect number of gradients (expected 1, got 2)"),
-        raises(run(lambda g: torch.ones(())), "returned an invalid gradient at index 0 - got [] but expected shape compatible with [3]"),
+        raises(
+            run(lambda g: torch.ones(())),
+            "returned an invalid gradient at index 0 - got [] but expected shape compatible with [3]",
+        ),
         run(lambda g: (g, None, None))(),
         run(lambda g: torch.ones(2, 3))(),
         x.grad,
@@ -1120,7 +1158,13 @@ def function_dirty_view(torch):
     v = b[:1]
     made.apply(v)
     b.sum().backward()
-    return b, x.grad, v._version, b.grad_fn.name(), raises(lambda: made.apply(x), "a leaf Variable that requires grad has been used in an in-place operation")
+    return (
+        b,
+        x.grad,
+        v._version,
+        b.grad_fn.name(),
+        raises(lambda: made.apply(x), "a leaf Variable that requires grad has been used in an in-place operation"),
+    )
 
 
 @case
@@ -1130,16 +1174,27 @@ def function_input_as_output(torch):
     y = x * 1
     z = made.apply(y)
     z.sum().backward()
-    return z is y, made.apply(w) is w, x.grad, raises(lambda: made.apply(x * 1).add_(1), "This view was created inside a custom Function")
+    return (
+        z is y,
+        made.apply(w) is w,
+        x.grad,
+        raises(lambda: made.apply(x * 1).add_(1), "This view was created inside a custom Function"),
+    )
 
 
 @case
 def function_both_vjp_and_backward(torch):
     made = _function(torch, lambda ctx, t: t * 1, lambda ctx, g: g, vjp=staticmethod(lambda ctx, g: g))
-    only = type("Only", (torch.autograd.Function,), {"forward": staticmethod(lambda ctx, t: t * 1), "vjp": staticmethod(lambda ctx, g: g * 7)})
+    only = type(
+        "Only",
+        (torch.autograd.Function,),
+        {"forward": staticmethod(lambda ctx, t: t * 1), "vjp": staticmethod(lambda ctx, g: g * 7)},
+    )
     x = _leaf(torch)
     only.apply(x).sum().backward()
-    return raises(made.apply(x).sum().backward, "Implementing both 'backward' and 'vjp' for a custom Function is not allowed"), x.grad
+    return raises(
+        made.apply(x).sum().backward, "Implementing both 'backward' and 'vjp' for a custom Function is not allowed"
+    ), x.grad
 
 
 @case
@@ -1168,7 +1223,10 @@ def function_saves_nothing_but_tensors(torch):
         ctx.save_for_backward(t, 3)
         return t * 1
 
-    return raises(lambda: _function(torch, forward, lambda ctx, g: g).apply(_leaf(torch)), "save_for_backward can only save variables, but argument 1 is of type int")
+    return raises(
+        lambda: _function(torch, forward, lambda ctx, g: g).apply(_leaf(torch)),
+        "save_for_backward can only save variables, but argument 1 is of type int",
+    )
 
 
 @case
@@ -1210,7 +1268,10 @@ def saved_hooks_nested_and_counted(torch):
 @case
 def saved_hooks_disabled(torch):
     def run():
-        with torch.autograd.graph.disable_saved_tensors_hooks("not here"), torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+        with (
+            torch.autograd.graph.disable_saved_tensors_hooks("not here"),
+            torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t),
+        ):
             pass
 
     return raises(run, "not here")
@@ -1262,7 +1323,9 @@ def checkpoint_keywords_and_nesting(torch):
     block, calls = _block(torch, w)
     bias = torch.ones(4, requires_grad=True)
     y = torch.utils.checkpoint.checkpoint(block, x, scale=2.0, extra={"bias": bias}, use_reentrant=False)
-    d = torch.utils.checkpoint.checkpoint(lambda q: {"a": q["x"].exp(), "b": [q["x"] * 2]}, {"x": y}, use_reentrant=False)
+    d = torch.utils.checkpoint.checkpoint(
+        lambda q: {"a": q["x"].exp(), "b": [q["x"] * 2]}, {"x": y}, use_reentrant=False
+    )
     (d["a"].sum() + d["b"][0].sum()).backward()
     return w.grad, bias.grad, len(calls), list(d)
 
@@ -1329,7 +1392,9 @@ def checkpoint_dropout(torch):
     for keep in (True, False):
         x = torch.ones(30, requires_grad=True)
         torch.manual_seed(1)
-        y = torch.utils.checkpoint.checkpoint(lambda t: torch.nn.functional.dropout(t, 0.5), x, use_reentrant=False, preserve_rng_state=keep)
+        y = torch.utils.checkpoint.checkpoint(
+            lambda t: torch.nn.functional.dropout(t, 0.5), x, use_reentrant=False, preserve_rng_state=keep
+        )
         torch.rand(3)
         y.sum().backward()
         results += [y, x.grad, torch.rand(2)]
@@ -1348,10 +1413,20 @@ def checkpoint_errors(torch):
 
     return (
         raises(lambda: check(lambda t, k: t * k, x, k=2, use_reentrant=True), "Unexpected keyword arguments: k"),
-        raises(lambda: torch.autograd.grad(check(lambda t: t * 2, x, use_reentrant=True).sum(), x), "torch.utils.checkpoint is incompatible with .grad()"),
-        raises(check(lambda t: t.detach(), x, use_reentrant=True).sum().backward, "none of output has requires_grad=True"),
-        raises(check(unstable, x, use_reentrant=False).sum().backward, "have different metadata than during the forward pass"),
-        raises(lambda: check(unstable, x, use_reentrant=False, determinism_check="x"), "determinism_check should be one of"),
+        raises(
+            lambda: torch.autograd.grad(check(lambda t: t * 2, x, use_reentrant=True).sum(), x),
+            "torch.utils.checkpoint is incompatible with .grad()",
+        ),
+        raises(
+            check(lambda t: t.detach(), x, use_reentrant=True).sum().backward, "none of output has requires_grad=True"
+        ),
+        raises(
+            check(unstable, x, use_reentrant=False).sum().backward,
+            "have different metadata than during the forward pass",
+        ),
+        raises(
+            lambda: check(unstable, x, use_reentrant=False, determinism_check="x"), "determinism_check should be one of"
+        ),
     )
 
 
@@ -1370,7 +1445,9 @@ def checkpoint_sequence(torch):
     results = []
     for reenter in (False, True):
         torch.manual_seed(0)
-        net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+        net = torch.nn.Sequential(
+            torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)
+        )
         x = torch.ones(2, 3, requires_grad=True)
         y = torch.utils.checkpoint.checkpoint_sequential(net, 2, x, use_reentrant=reenter)
         y.sum().backward()
@@ -1388,9 +1465,12 @@ def argument_errors(torch):
         raises(lambda: torch.autograd.grad(x.sum(), []), "`inputs` argument to `grad()` cannot be empty."),
         raises(lambda: x.sum().backward(inputs=[]), "`inputs` argument to `backward()` cannot be empty."),
         raises(lambda: torch.autograd.backward([x.sum(), x.sum()], [None]), "got 2 tensors and 1 gradients"),
-        raises(lambda: torch.autograd.grad(x.sum(), x, allow_unused=False, materialize_grads=True), "Expected allow_unused to be True or not passed"),
+        raises(
+            lambda: torch.autograd.grad(x.sum(), x, allow_unused=False, materialize_grads=True),
+            "Expected allow_unused to be True or not passed",
+        ),
         raises(lambda: torch.autograd.backward([x.sum(), torch.ones(1)]), "element 1 of tensors does not require grad"),
-        raises(lambda: x.sum().backward(5), "gradients can be either Tensors or None, but got int"),
+        raises(lambda: torch.autograd.backward(x.sum(), [5]), "gradients can be either Tensors or None, but got int"),
     )
 
 
@@ -1483,18 +1563,51 @@ def functional_strict(torch):
     x = torch.ones(2)
     f = torch.autograd.functional
     return (
-        raises(lambda: f.jacobian(lambda t: torch.ones(2), x, strict=True), "Output 0 of the user-provided function does not require gradients."),
-        raises(lambda: f.jacobian(lambda a, b: a * 2, (x, x), strict=True), "Output 0 of the user-provided function is independent of input 1"),
-        raises(lambda: f.jacobian(lambda t: 3, x), "The outputs of the user-provided function given to jacobian must be either a Tensor or a tuple"),
-        raises(lambda: f.jacobian(lambda t: t, [x]), "The inputs given to jacobian must be either a Tensor or a tuple of Tensors"),
-        raises(lambda: f.hessian(lambda t: t * 2, x), "The Tensor returned by the function given to hessian should contain a single element"),
-        raises(lambda: f.hessian(lambda t: t.sum(), x, strict=True), "While computing the hessian, found that the jacobian"),
-        raises(lambda: f.vjp(lambda t: t * 2, x), "The vector v can only be None if the user-provided function returns"),
-        raises(lambda: f.vjp(lambda t: t * 2, x, torch.ones(3)), "v has invalid size: should be torch.Size([2]) but got torch.Size([3])."),
-        raises(lambda: f.jvp(lambda t: t * 2, x), "The vector v can only be None if the input to the user-provided function is"),
-        raises(lambda: f.hvp(lambda t: t * 2, x, x), "The Tensor returned by the function given to hvp should contain a single element"),
-        raises(lambda: f.vjp(lambda a, b: a * 2, (x, x), x, strict=True), "The output of the user-provided function is independent of input 1"),
-        raises(lambda: f.hvp(lambda t: t.sum(), x, x, strict=True), "While computing the hessian, found that the jacobian"),
+        raises(
+            lambda: f.jacobian(lambda t: torch.ones(2), x, strict=True),
+            "Output 0 of the user-provided function does not require gradients.",
+        ),
+        raises(
+            lambda: f.jacobian(lambda a, b: a * 2, (x, x), strict=True),
+            "Output 0 of the user-provided function is independent of input 1",
+        ),
+        raises(
+            lambda: f.jacobian(lambda t: 3, x),
+            "The outputs of the user-provided function given to jacobian must be either a Tensor or a tuple",
+        ),
+        raises(
+            lambda: f.jacobian(lambda t: t, [x]),
+            "The inputs given to jacobian must be either a Tensor or a tuple of Tensors",
+        ),
+        raises(
+            lambda: f.hessian(lambda t: t * 2, x),
+            "The Tensor returned by the function given to hessian should contain a single element",
+        ),
+        raises(
+            lambda: f.hessian(lambda t: t.sum(), x, strict=True), "While computing the hessian, found that the jacobian"
+        ),
+        raises(
+            lambda: f.vjp(lambda t: t * 2, x), "The vector v can only be None if the user-provided function returns"
+        ),
+        raises(
+            lambda: f.vjp(lambda t: t * 2, x, torch.ones(3)),
+            "v has invalid size: should be torch.Size([2]) but got torch.Size([3]).",
+        ),
+        raises(
+            lambda: f.jvp(lambda t: t * 2, x),
+            "The vector v can only be None if the input to the user-provided function is",
+        ),
+        raises(
+            lambda: f.hvp(lambda t: t * 2, x, x),
+            "The Tensor returned by the function given to hvp should contain a single element",
+        ),
+        raises(
+            lambda: f.vjp(lambda a, b: a * 2, (x, x), x, strict=True),
+            "The output of the user-provided function is independent of input 1",
+        ),
+        raises(
+            lambda: f.hvp(lambda t: t.sum(), x, x, strict=True), "While computing the hessian, found that the jacobian"
+        ),
     )
 
 
@@ -1503,7 +1616,10 @@ def gradcheck_finds_errors(torch):
     wrong = _function(torch, lambda ctx, t: t * 2, lambda ctx, g: g * 3)
     x = torch.tensor([0.5, 1.5], dtype=torch.float64, requires_grad=True)
     return (
-        raises(lambda: torch.autograd.gradcheck(wrong.apply, (x,)), "Jacobian mismatch for output 0 with respect to input 0"),
+        raises(
+            lambda: torch.autograd.gradcheck(wrong.apply, (x,)),
+            "Jacobian mismatch for output 0 with respect to input 0",
+        ),
         torch.autograd.gradcheck(wrong.apply, (x,), raise_exception=False),
         torch.autograd.gradcheck(lambda t, u: (t * u, t.sin()), (x, x.detach() * 2)),
         torch.autograd.gradgradcheck(lambda t: t.exp() * t, (x,)),
@@ -1513,7 +1629,9 @@ def gradcheck_finds_errors(torch):
 @case
 def gradcheck_of_complex(torch):
     z = torch.tensor([0.5 + 1j, 1.5 - 0.5j], dtype=torch.complex128, requires_grad=True)
-    return torch.autograd.gradcheck(lambda t: t * t.conj() + t.exp(), (z,)), torch.autograd.gradcheck(lambda t: t.abs(), (z,))
+    return torch.autograd.gradcheck(lambda t: t * t.conj() + t.exp(), (z,)), torch.autograd.gradcheck(
+        lambda t: t.abs(), (z,)
+    )
 
 
 @case
@@ -1528,7 +1646,18 @@ def complex_chain(torch):
 @case
 def complex_holomorphic_gradients(torch):
     results = []
-    for f in (lambda t: t**2, lambda t: t.exp(), lambda t: t.sin(), lambda t: t.log(), lambda t: 1 / t, lambda t: t.sqrt(), lambda t: t.tanh(), lambda t: t.conj() * 2, lambda t: t.abs() + 0j, lambda t: t.angle() + 0j):
+    for f in (
+        lambda t: t**2,
+        lambda t: t.exp(),
+        lambda t: t.sin(),
+        lambda t: t.log(),
+        lambda t: 1 / t,
+        lambda t: t.sqrt(),
+        lambda t: t.tanh(),
+        lambda t: t.conj() * 2,
+        lambda t: t.abs() + 0j,
+        lambda t: t.angle() + 0j,
+    ):
         z = torch.tensor([1 + 2j, 0.5 - 1j], requires_grad=True)
         f(z).backward(torch.tensor([1 + 1j, 2 - 1j]))
         results.append(z.grad)
@@ -1540,7 +1669,9 @@ def batched_gradients(torch):
     x, w = _leaf(torch), _leaf(torch)
     y = x * w
     rows = torch.eye(3) * 2
-    return torch.autograd.grad(y, (x, w), rows, is_grads_batched=True, retain_graph=True), torch.autograd.grad((y, y.sum()), x, (rows, torch.ones(3)), is_grads_batched=True)
+    return torch.autograd.grad(y, (x, w), rows, is_grads_batched=True, retain_graph=True), torch.autograd.grad(
+        (y, y.sum()), x, (rows, torch.ones(3)), is_grads_batched=True
+    )
 
 
 @case

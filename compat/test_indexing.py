@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import warnings
 
-import jtorch
 import numpy as np
 import pytest
 import torch
+
+import jtorch
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SEEDS, EACH = 22, 25

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 
-import jtorch
 import numpy as np
 import pytest
 import torch
+
+import jtorch
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -159,7 +159,6 @@ def compile(model=None, **options):
     return (lambda fn: fn) if model is None else model
 
 
-
 from jtorch import autograd as autograd  # noqa: E402
 from jtorch import cuda as cuda  # noqa: E402
 from jtorch import fft as fft  # noqa: E402

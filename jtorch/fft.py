@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 import jax.numpy as jnp
 
 from jtorch._tensor.creation import make
 from jtorch._tensor.derive import namespace as _namespace
 from jtorch._tensor.tensor import Tensor as Tensor
+
+if _TYPE_CHECKING:
+    from jtorch._stubs.fft import *  # noqa: F403
 
 globals().update(_namespace("fft"))
 

@@ -320,8 +320,13 @@ def _after(node, grads, cts):
 def _replaced(fn, result, old) -> list[Value | None]:
     result = result if isinstance(result, tuple | list) else (result,)
     if len(result) != len(old):
-        raise RuntimeError(f"hook '{_hook_name(fn)}' has returned an incorrect number of values (got {len(result)}, but expected {len(old)})")
-    return [None if r is None else graph.unwrap(r) if o is None else replacement(fn, r, o) for r, o in zip(result, old, strict=True)]
+        raise RuntimeError(
+            f"hook '{_hook_name(fn)}' has returned an incorrect number of values (got {len(result)}, but expected {len(old)})"
+        )
+    return [
+        None if r is None else graph.unwrap(r) if o is None else replacement(fn, r, o)
+        for r, o in zip(result, old, strict=True)
+    ]
 
 
 def _hook_name(fn) -> str:
@@ -338,7 +343,9 @@ def replacement(fn, result, old: Value) -> Value:
         raise TypeError(f"expected Variable, but hook returned '{type(result).__name__}'")
     v = graph.unwrap(result)
     if v.aval.dtype is not old.aval.dtype:
-        raise RuntimeError(f"hook '{_hook_name(fn)}' has changed the type of value (was {_type_name(old)} got {_type_name(v)})")
+        raise RuntimeError(
+            f"hook '{_hook_name(fn)}' has changed the type of value (was {_type_name(old)} got {_type_name(v)})"
+        )
     if v.aval.shape != old.aval.shape:
         raise RuntimeError(f"hook '{_hook_name(fn)}' has changed the size of value")
     return v

@@ -97,4 +97,4 @@ def warn_unequal_sizes(input: Array, target: Array) -> None:
 def refuse_integers(x: Array, kernel: str) -> None:
     """NotImplementedError for a loss that torch has for floating types only."""
     if not is_float(x):
-        raise NotImplementedError(f'"{kernel}" not implemented for \'{scalar_name(x)}\'')
+        raise NotImplementedError(f"\"{kernel}\" not implemented for '{scalar_name(x)}'")

@@ -84,9 +84,7 @@ def leaky_relu(input: Array, negative_slope: float = 0.01, inplace: bool = False
 def prelu(input: Array, weight: Array) -> Array:
     """The input where positive, `weight` times it elsewhere; one weight, or one a channel (dim 1)."""
     if weight.dtype != input.dtype:
-        raise RuntimeError(
-            f"prelu: Type promoting not supported. Got {scalar_name(input)} and {scalar_name(weight)}"
-        )
+        raise RuntimeError(f"prelu: Type promoting not supported. Got {scalar_name(input)} and {scalar_name(weight)}")
     need_float("prelu_cpu", input)
     if weight.size != 1:
         channels = input.shape[1] if input.ndim > 1 else 1
@@ -98,9 +96,7 @@ def prelu(input: Array, weight: Array) -> Array:
                 f"Found parameter numbers = {weight.size} and channel size = {channels}."
             )
         if weight.ndim != 1:
-            raise RuntimeError(
-                f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}"
-            )
+            raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}")
     slope = weight.reshape((1, -1) + (1,) * (input.ndim - 2)) if input.ndim > 1 else weight.reshape(())
     return jnp.where(input > 0, input, input * slope)
 

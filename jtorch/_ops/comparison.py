@@ -66,9 +66,7 @@ def ge(input: Array, other: Operand) -> Array:
 
 
 @op(method=True, out=False, differentiable=False)
-def isclose(
-    input: Array, other: Array, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
-) -> Array:
+def isclose(input: Array, other: Array, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Array:
     """Where `|input - other| <= atol + rtol * |other|`. Infinities are close to themselves only; nan if asked."""
     if input.dtype != other.dtype:
         raise RuntimeError(f"{scalar_name(input)} did not match {scalar_name(other)}")
@@ -272,8 +270,7 @@ def masked_fill(input: Array, mask: Array, value: Operand) -> Array:
         raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {cpp_name(mask)}")
     if value.ndim:
         raise RuntimeError(
-            "masked_fill_ only supports a 0-dimensional value tensor, "
-            f"but got tensor with {value.ndim} dimension(s)."
+            f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s)."
         )
     if category(value) == COMPLEX and category(input) != COMPLEX:
         target = "int64_t" if category(input) == INTEGRAL else cpp_name(input)

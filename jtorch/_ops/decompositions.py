@@ -92,7 +92,12 @@ def cholesky_ex(A: Array, *, upper: bool = False, check_errors: bool = False) ->
     if not A.size:
         return factor, jnp.zeros(A.shape[:-2], jnp.int32)
     failed = jnp.isnan(lax.stop_gradient(factor)).any((-2, -1))
-    info = lax.cond(failed.any(), lambda a: _first_minor(hermitian_of(a, upper)), lambda a: jnp.zeros(failed.shape, jnp.int32), exact)
+    info = lax.cond(
+        failed.any(),
+        lambda a: _first_minor(hermitian_of(a, upper)),
+        lambda a: jnp.zeros(failed.shape, jnp.int32),
+        exact,
+    )
     return factor, jnp.where(failed, info, 0)
 
 

@@ -54,7 +54,9 @@ def _axis(x: Array, dim: int) -> int:
     return wrap_dim(dim, x.ndim)
 
 
-def _plan(x: Array, s: tuple[int, ...] | None, dim: tuple[int, ...] | None, half: bool = False) -> tuple[list[int], list[int]]:
+def _plan(
+    x: Array, s: tuple[int, ...] | None, dim: tuple[int, ...] | None, half: bool = False
+) -> tuple[list[int], list[int]]:
     """The sizes of the signal and the dims it lies in. half: the last dim holds the first half of a Hermitian one."""
     s = (s,) if isinstance(s, int) else s
     dim = (dim,) if isinstance(dim, int) else dim
@@ -294,7 +296,9 @@ def stft(
             )
         return_complex = True
     if dtype_of(input).category < dtypes.FLOATING:
-        raise RuntimeError(f"stft({scalar_name(input)}{{{list(input.shape)}}}): expected a tensor of floating point or complex values")
+        raise RuntimeError(
+            f"stft({scalar_name(input)}{{{list(input.shape)}}}): expected a tensor of floating point or complex values"
+        )
     if input.ndim not in (1, 2):
         raise RuntimeError(f"stft: expected a 1D or 2D tensor, but got {input.ndim}D")
     if center and align_to_window is not None:
@@ -354,7 +358,11 @@ def istft(
         onesided = x.shape[1] != n_fft
     wanted = n_fft // 2 + 1 if onesided else n_fft
     if x.shape[1] != wanted:
-        words = f"match n_fft / 2 + 1 when onsided=True, but got {x.shape[1]}" if onesided else f"match n_fft when onsided=False, but got {x.shape[1]}"
+        words = (
+            f"match n_fft / 2 + 1 when onsided=True, but got {x.shape[1]}"
+            if onesided
+            else f"match n_fft when onsided=False, but got {x.shape[1]}"
+        )
         raise RuntimeError(f"istft: expected the frequency dimension (3rd to the last) of the input tensor to {words}")
     if not 0 < hop <= win:
         raise RuntimeError("istft: expected 0 < hop_length <= win_length")
@@ -364,9 +372,10 @@ def istft(
         raise RuntimeError("cannot have onesided output if window or input is complex")
     mode = "ortho" if normalized else "backward"
     spectra = jnp.swapaxes(x, 1, 2)
-    pieces = jnp.fft.irfft(spectra, n_fft, norm=mode) if onesided else jnp.fft.ifft(spectra, norm=mode)
-    if not onesided and not return_complex:
-        pieces = pieces.real
+    if return_complex:
+        pieces = jnp.fft.ifft(spectra, norm=mode)
+    else:
+        pieces = jnp.fft.irfft(spectra[..., : n_fft // 2 + 1], n_fft, norm=mode)
     shape = _window(window, n_fft, win, pieces.real.dtype, name)
     frames = pieces.shape[1]
     total = n_fft + hop * (frames - 1)

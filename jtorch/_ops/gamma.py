@@ -304,8 +304,12 @@ def _declare_incomplete(public: str, old: str, run, doc: str) -> None:
         op(promote="float", grad_name=f"{old.capitalize()}Backward0", **facts)(in_float32(incomplete))
 
 
-_declare_incomplete("gammainc", "igamma", lax.igamma, "The regularized lower incomplete gamma function of order `input`.")
-_declare_incomplete("gammaincc", "igammac", lax.igammac, "The regularized upper incomplete gamma function of order `input`.")
+_declare_incomplete(
+    "gammainc", "igamma", lax.igamma, "The regularized lower incomplete gamma function of order `input`."
+)
+_declare_incomplete(
+    "gammaincc", "igammac", lax.igammac, "The regularized upper incomplete gamma function of order `input`."
+)
 
 
 @op(promote="float", function=False, namespaces=("special",))

@@ -92,14 +92,48 @@ def _clamp(entries, inputs):
     return "ClampBackward0" if any(entries[k][0] == "a" for k in ("min", "max")) else "ClampBackward1"
 
 
+def _pad(entries, inputs):
+    word = {"reflect": "ReflectionPad", "replicate": "ReplicationPad", "circular": "Copy"}.get(entries["mode"][1])
+    if word is None:
+        return None
+    return "CopySlices" if word == "Copy" else f"{word}{len(entries['pad'][1]) // 2}DBackward0"
+
+
+def _interpolate(entries, inputs):
+    mode, dims = entries["mode"][1], inputs[0].ndim - 2
+    word = {"nearest": "Nearest", "nearest-exact": "NearestExact", "linear": "Linear", "bilinear": "Bilinear",
+            "trilinear": "Trilinear", "bicubic": "Bicubic"}.get(mode)  # fmt: skip
+    return None if word is None else f"Upsample{word}{dims}DBackward0"
+
+
+def _adaptive(dims: int) -> Callable:
+    def rule(entries, inputs):
+        size = entries["output_size"][1]
+        ones = all(n == 1 for n in (size if isinstance(size, tuple) else (size,)))
+        return "MeanBackward1" if ones else f"AdaptiveAvgPool{dims}DBackward0"
+
+    return rule
+
+
 _RULES: dict[str, Callable] = {
+    "adaptive_avg_pool2d": _adaptive(2),
+    "adaptive_avg_pool3d": _adaptive(3),
+    "avg_pool2d": lambda entries, inputs: "AvgPool2DBackward0",
+    "avg_pool3d": lambda entries, inputs: "AvgPool3DBackward0",
+    "block_diag": lambda entries, inputs: "BlockDiagBackward0",
+    "interpolate": _interpolate,
+    "pad": _pad,
     "clamp": _clamp,
     "sum": _along("SumBackward", "0", "1"),
     "mean": _along("MeanBackward", "0", "1"),
     "prod": _along("ProdBackward", "0", "1"),
     "rsub": lambda entries, inputs: "RsubBackward1" if _is_number(entries["other"]) else "RsubBackward0",
     "pow": lambda entries, inputs: (
-        "PowBackward2" if _is_number(entries["input"]) else "PowBackward0" if _is_number(entries["exponent"]) else "PowBackward1"
+        "PowBackward2"
+        if _is_number(entries["input"])
+        else "PowBackward0"
+        if _is_number(entries["exponent"])
+        else "PowBackward1"
     ),
     "lerp": lambda entries, inputs: "LerpBackward0" if _is_number(entries["weight"]) else "LerpBackward1",
     "div": _div,

@@ -40,9 +40,7 @@ def index_select(input: Array, dim: int, index: Array) -> Array:
     index = index.reshape(-1)
     if input.ndim == 0:
         if index.size != 1:
-            raise RuntimeError(
-                f"index_select(): Index to scalar can have only 1 value, got {index.size} value(s)"
-            )
+            raise RuntimeError(f"index_select(): Index to scalar can have only 1 value, got {index.size} value(s)")
         return input
     return take_at(input, index, axis)
 
@@ -130,9 +128,7 @@ def index_reduce(
     """input reduced with source's slices at a 1-d `index` along `dim`: "prod", "mean", "amax" or "amin"."""
     axis = wrap_dim(dim, input.ndim)
     if reduce not in ("prod", "mean", "amax", "amin"):
-        raise RuntimeError(
-            f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got {reduce}."
-        )
+        raise RuntimeError(f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got {reduce}.")
     _need_vector(index, "index_reduce")
     if index.dtype not in (np.int32, np.int64):
         raise RuntimeError("index_reduce(): Expected dtype int32/int64 for index")
@@ -184,9 +180,7 @@ def put(input: Array, index: Array, source: Array, accumulate: bool = False) -> 
 def take_along_dim(input: Array, indices: Array, dim: int | None = None) -> Array:
     """input at `indices` along `dim`, the other dims broadcast; without `dim`, in the flattened input."""
     if indices.size and indices.dtype not in (np.int32, np.int64):
-        raise RuntimeError(
-            f"torch.take_along_dim(): dtype of indices should be Long but got {scalar_name(indices)}"
-        )
+        raise RuntimeError(f"torch.take_along_dim(): dtype of indices should be Long but got {scalar_name(indices)}")
     if dim is None:
         flat, indices = input.reshape(-1), indices.reshape(-1)
         return take_along(flat, _wrapped(indices, flat.size), 0)
@@ -229,9 +223,7 @@ def index(input: Array, indices: Arrays, dims: tuple[int, ...]) -> Array:
 
 
 @op(name="index_put", key="index_put.dims", function=False, out=False)
-def index_put(
-    input: Array, indices: Arrays, values: Array, dims: tuple[int, ...], accumulate: bool = False
-) -> Array:
+def index_put(input: Array, indices: Arrays, values: Array, dims: tuple[int, ...], accumulate: bool = False) -> Array:
     """input with values, broadcast, written (or added) where `index` would read."""
     if values.dtype != input.dtype:
         raise RuntimeError(

@@ -116,8 +116,7 @@ def block_diag(tensors: Arrays) -> Array:
     for i, t in enumerate(tensors):
         if t.ndim > 2:
             raise RuntimeError(
-                "torch.block_diag: Input tensors must have 2 or fewer dimensions. "
-                f"Input {i} has {t.ndim} dimensions"
+                f"torch.block_diag: Input tensors must have 2 or fewer dimensions. Input {i} has {t.ndim} dimensions"
             )
     if not tensors:
         return jnp.zeros((1, 0), np.float32)

@@ -250,7 +250,7 @@ def lu_solve(input: Array, LU_data: Array, LU_pivots: Array) -> Array:
 @jax.custom_jvp
 def _pinv(A: Array, atol: Array, rtol: Array) -> Array:
     U, S, Vh = jnp.linalg.svd(A, full_matrices=False)
-    keep = S > tolerance(S, A.shape, atol, rtol)[..., None]
+    keep = tolerance(S, A.shape, atol, rtol)[..., None] < S
     inverse = jnp.where(keep, 1 / jnp.where(keep, S, 1), 0).astype(A.dtype)
     return product(adjoint(Vh) * inverse[..., None, :], adjoint(U))
 

@@ -286,7 +286,7 @@ def normalize(input: Array, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps:
     return (x / jnp.where(norm < floor, floor, norm)).astype(input.dtype)
 
 
-@op(out=False, returns=None, grad_name="NativeLayerNormBackward0")
+@op(function=False, out=False, grad_name="NativeLayerNormBackward0")
 def native_layer_norm(
     input: Array, normalized_shape: tuple[int, ...], weight: Array | None, bias: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
@@ -295,8 +295,8 @@ def native_layer_norm(
     x = _wide(input)
     y, mean, var = _normalized(x, axes, eps)
     out = _affine(y, weight, bias, input.shape[axes[0] :]).astype(input.dtype)
-    spread = lax.rsqrt(lax.stop_gradient(var) + np.asarray(eps, var.dtype))
-    return out, lax.stop_gradient(mean).astype(input.dtype), spread.astype(input.dtype)
+    spread = lax.rsqrt(var + np.asarray(eps, var.dtype))
+    return out, mean.astype(input.dtype), spread.astype(input.dtype)
 
 
 @op(out=False, grad_name="NativeGroupNormBackward0")
@@ -305,7 +305,7 @@ def native_group_norm(
 ) -> tuple[Array, Array, Array]:
     """`group_norm`, and the mean and inverse deviation of each group, (N, group)."""
     out = group_norm(input, group, weight, bias, eps)
-    x = lax.stop_gradient(_wide(input)).reshape(N, group, -1)
+    x = _wide(input).reshape(N, group, -1)
     mean = _mean(x, (2,))
     spread = lax.rsqrt(_variance(x, (2,)) + np.asarray(eps, x.dtype))
     return out, mean[..., 0].astype(input.dtype), spread[..., 0].astype(input.dtype)

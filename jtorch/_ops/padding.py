@@ -121,9 +121,7 @@ def channel_shuffle(input: Array, groups: int) -> Array:
     if groups <= 0:
         raise RuntimeError(f"Number of groups to divide channels in must be positive. Value of groups:{groups}")
     if c % groups:
-        raise RuntimeError(
-            f"Number of channels must be divisible by groups. Got {c} channels and {groups} groups."
-        )
+        raise RuntimeError(f"Number of channels must be divisible by groups. Got {c} channels and {groups} groups.")
     split = input.reshape(n, groups, c // groups, *input.shape[2:])
     return jnp.swapaxes(split, 1, 2).reshape(input.shape)
 

@@ -265,9 +265,7 @@ def _check_cell(input: Array, states: Arrays, w_ih: Array, w_hh: Array, gates: i
     hidden = w_hh.shape[0] // gates
     for i, state in enumerate(states):
         if state.shape[0] != input.shape[0]:
-            raise RuntimeError(
-                f"Input batch size {input.shape[0]} doesn't match hidden{i} batch size {state.shape[0]}"
-            )
+            raise RuntimeError(f"Input batch size {input.shape[0]} doesn't match hidden{i} batch size {state.shape[0]}")
         if state.shape[1] != hidden:
             raise RuntimeError(f"hidden{i} has inconsistent hidden_size: got {state.shape[1]}, expected {hidden}")
     if input.dtype != w_ih.dtype or states[0].dtype != w_hh.dtype:

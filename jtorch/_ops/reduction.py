@@ -287,14 +287,11 @@ def trace(input: Array) -> Array:
 
 
 @op(method=True, out=False, promote="float", promote_args=("input",), grad_name="SqueezeBackward0")
-def cov(
-    input: Array, *, correction: int = 1, fweights: Array | None = None, aweights: Array | None = None
-) -> Array:
+def cov(input: Array, *, correction: int = 1, fweights: Array | None = None, aweights: Array | None = None) -> Array:
     """Covariance of variables (rows) over observations (columns), weighted by counts and by importances."""
     if input.ndim > 2:
         raise RuntimeError(
-            "cov(): expected input to have two or fewer dimensions but got an input with "
-            f"{input.ndim} dimensions"
+            f"cov(): expected input to have two or fewer dimensions but got an input with {input.ndim} dimensions"
         )
     x = input.reshape(1, -1) if input.ndim < 2 else input
     count = x.shape[1]
@@ -347,8 +344,7 @@ def corrcoef(input: Array) -> Array:
     """Pearson's correlation of the variables in rows, its parts clipped to [-1, 1]."""
     if input.ndim > 2:
         raise RuntimeError(
-            "corrcoef(): expected input to have two or fewer dimensions but got an input with "
-            f"{input.ndim} dimensions"
+            f"corrcoef(): expected input to have two or fewer dimensions but got an input with {input.ndim} dimensions"
         )
     c = cov(input)
     if c.ndim == 0:

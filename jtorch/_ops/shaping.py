@@ -78,9 +78,7 @@ def repeat(input: Array, repeats: tuple[int, ...]) -> Array:
     """Copies of the whole along every dim (and new ones in front)."""
     repeats = (repeats,) if isinstance(repeats, int) else repeats
     if len(repeats) < input.ndim:
-        raise RuntimeError(
-            "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor"
-        )
+        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
     shape = (1,) * (len(repeats) - input.ndim) + input.shape
     sizes = [n * r for n, r in zip(shape, repeats, strict=True)]
     if min(sizes, default=0) < 0:
@@ -96,9 +94,7 @@ def tile(input: Array, dims: tuple[int, ...]) -> Array:
 
 
 @op(key="repeat_interleave.int", name="repeat_interleave", method=True, out=False, grad_name="ViewBackward0")
-def repeat_interleave(
-    input: Array, repeats: int, dim: int | None = None, *, output_size: int | None = None
-) -> Array:
+def repeat_interleave(input: Array, repeats: int, dim: int | None = None, *, output_size: int | None = None) -> Array:
     """Each element (slice along `dim`) `repeats` times in a row; without dim, of the flattened tensor."""
     if repeats < 0:
         raise RuntimeError("Repeats must be non-negative")
@@ -107,9 +103,7 @@ def repeat_interleave(
     size = x.shape[axis] * repeats
     if output_size is not None and output_size != size:
         raise RuntimeError(f"repeat_interleave: Invalid output_size, expected {size} but got {output_size}")
-    wide = jnp.broadcast_to(
-        jnp.expand_dims(x, axis + 1), (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :])
-    )
+    wide = jnp.broadcast_to(jnp.expand_dims(x, axis + 1), (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :]))
     return wide.reshape((*x.shape[:axis], size, *x.shape[axis + 1 :]))
 
 
@@ -145,9 +139,7 @@ def diag_embed(input: Array, offset: int = 0, dim1: int = -2, dim2: int = -1) ->
     row = lax.broadcasted_iota(np.int32, (size, size), 0)
     column = lax.broadcasted_iota(np.int32, (size, size), 1)
     x = jnp.expand_dims(x, -1 if offset >= 0 else -2)
-    return jnp.moveaxis(
-        jnp.where(column - row == offset, x, jnp.zeros((), x.dtype)), (-2, -1), (first, second)
-    )
+    return jnp.moveaxis(jnp.where(column - row == offset, x, jnp.zeros((), x.dtype)), (-2, -1), (first, second))
 
 
 @op(method=True, out=False, grad_name="DiagEmbedBackward0")

@@ -23,9 +23,7 @@ def _sorted(x: Array, dim: int, descending: bool) -> tuple[Array, Array]:
 
 
 @op(method=True, returns=("values", "indices"))
-def sort(
-    input: Array, dim: int = -1, descending: bool = False, *, stable: bool | None = None
-) -> tuple[Array, Array]:
+def sort(input: Array, dim: int = -1, descending: bool = False, *, stable: bool | None = None) -> tuple[Array, Array]:
     """Sorted values along `dim` and where they were. Always stable; NaN is the greatest."""
     return _sorted(input, dim, descending)
 
@@ -43,9 +41,7 @@ def msort(input: Array) -> Array:
 
 
 @op(method=True, returns=("values", "indices"))
-def topk(
-    input: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
-) -> tuple[Array, Array]:
+def topk(input: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Array, Array]:
     """The k greatest (or smallest) along `dim`, best first, and where they are."""
     axis = wrap_dim(dim, input.ndim)
     if k < 0 or k > (input.shape[axis] if input.ndim else 1):
@@ -152,9 +148,7 @@ def bucketize(input: Operand, boundaries: Array, *, out_int32: bool = False, rig
 
 
 @op(differentiable=False)
-def isin(
-    elements: Operand, test_elements: Operand, *, assume_unique: bool = False, invert: bool = False
-) -> Array:
+def isin(elements: Operand, test_elements: Operand, *, assume_unique: bool = False, invert: bool = False) -> Array:
     """Whether each element is among `test_elements` (of any shape). Bool."""
     elements, test_elements = to_common(elements, test_elements)
     return jnp.isin(elements, test_elements, assume_unique=assume_unique, invert=invert)

@@ -15,7 +15,7 @@ from jtorch._runtime.kernel import Kernel
 # ("s", value) a static, or a number that is part of the program.
 A = ("a",)
 F = ("f",)
-I = ("i",)  # noqa: E741
+I = ("i",)
 
 
 def kernel_of(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
@@ -57,9 +57,7 @@ def elementwise_strides(shape, inputs) -> tuple[int, ...] | None:
     for a in inputs:
         lead = len(shape) - a.ndim
         own = a.stride()
-        operands.append(
-            [0] * lead + [0 if n == 1 and shape[lead + d] != 1 else own[d] for d, n in enumerate(a.shape)]
-        )
+        operands.append([0] * lead + [0 if n == 1 and shape[lead + d] != 1 else own[d] for d, n in enumerate(a.shape)])
 
     def compare(inner: int, outer: int) -> int:
         for strides in operands:
@@ -111,8 +109,7 @@ def _build(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
     numbers = "".join(entry[0] for entry in layout if entry in (F, I))
     where = common_device(inputs)
     joins = [
-        op.promote is not None
-        and (p.name in op.promote_args if op.promote_args else p.kind not in (STATIC, NUMBER))
+        op.promote is not None and (p.name in op.promote_args if op.promote_args else p.kind not in (STATIC, NUMBER))
         for p in op.params
     ]
     target = compute = None
@@ -126,7 +123,8 @@ def _build(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
             strides = elementwise_strides(shape, _spread(inputs, shape, joined))
         compute = target.np
         if target in (dtypes.float16, dtypes.bfloat16) and any(
-            join and p.kind == OPERAND and entry[0] in "fis" for join, p, entry in zip(joins, op.params, layout, strict=True)
+            join and p.kind == OPERAND and entry[0] in "fis"
+            for join, p, entry in zip(joins, op.params, layout, strict=True)
         ):
             compute = np.dtype(np.float32)  # a Python number takes part at full precision, the result is rounded once
     real = np.dtype(np.float64) if op.wide else _number_dtype(inputs, target)
@@ -236,7 +234,9 @@ def _common(op: Op, layout, inputs, joins):
                 numbers.append(dtypes.INTEGRAL)
             elif entry[1] is not None and isinstance(entry[1], bool | int | float | complex):
                 numbers.append(dtypes.of_number(entry[1]).category)
-    target = dtypes.result_type_of([a.dtype for a in joined if a.ndim], [a.dtype for a in joined if not a.ndim], numbers)
+    target = dtypes.result_type_of(
+        [a.dtype for a in joined if a.ndim], [a.dtype for a in joined if not a.ndim], numbers
+    )
     if op.promote == "float" and target.category < dtypes.FLOATING:
         target = dtypes.get_default_dtype()
     elif op.promote == "double":

@@ -91,7 +91,9 @@ class Aval:
 _AVALS: dict[tuple, Aval] = {}
 
 
-def aval(shape, dtype: dtypes.dtype, device: devices.device = devices.CPU, strides: tuple[int, ...] | None = None) -> Aval:
+def aval(
+    shape, dtype: dtypes.dtype, device: devices.device = devices.CPU, strides: tuple[int, ...] | None = None
+) -> Aval:
     """The one Aval of these facts."""
     key = (tuple(shape), dtype, device, strides)
     found = _AVALS.get(key)

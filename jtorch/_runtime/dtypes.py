@@ -112,7 +112,9 @@ def _promote(a: dtype, b: dtype) -> dtype:
     if a.category > b.category:
         a, b = b, a
     if a in _EIGHTS or b in _EIGHTS:
-        raise RuntimeError(f"Promotion for Float8 Types is not supported, attempted to promote {_scalar_name(a)} and {_scalar_name(b)}")
+        raise RuntimeError(
+            f"Promotion for Float8 Types is not supported, attempted to promote {_scalar_name(a)} and {_scalar_name(b)}"
+        )
     if (a in _WIDE_UNSIGNED or b in _WIDE_UNSIGNED) and b.category != FLOATING:
         raise RuntimeError(
             "Promotion for uint16, uint32, uint64 types is not supported, attempted to promote "
@@ -217,7 +219,9 @@ class finfo:
     def __init__(self, type: dtype | None = None):
         d = _default if type is None else type
         if not isinstance(d, dtype) or d.category < FLOATING:
-            raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{'torch.finfo'}'")
+            raise TypeError(
+                f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{'torch.finfo'}'"
+            )
         real = d.to_real()
         info = ml_dtypes.finfo(real.np)
         self.bits = real.itemsize * 8
@@ -240,9 +244,11 @@ class iinfo:
 
     def __init__(self, type: dtype):
         if not isinstance(type, dtype) or type.category >= FLOATING:
-            raise TypeError(f"torch.iinfo() requires an integer input type. Use torch.finfo to handle '{'torch.iinfo'}'")
+            raise TypeError(
+                f"torch.iinfo() requires an integer input type. Use torch.finfo to handle '{'torch.iinfo'}'"
+            )
         if type is bool:
-            raise TypeError(f"torch.bool is not supported by torch.iinfo")
+            raise TypeError("torch.bool is not supported by torch.iinfo")
         info = np.iinfo(type.np)
         self.bits, self.min, self.max = info.bits, int(info.min), int(info.max)
         self.dtype = type.name

@@ -332,7 +332,7 @@ def run_now(kernel: Kernel, values, numbers=(), out=None) -> list[Value]:
     if any(a.device is devices.META for a in avals):
         made = [Value(a) for a in avals]
     else:
-        args = [concrete(v) for v in values]
+        args: list[Any] = [concrete(v) for v in values]
         traced = any(type(a) is not ArrayImpl for a in args)
         for n, k in zip(numbers, kernel.numbers, strict=True):
             plain = n.value if type(n) is Number else n

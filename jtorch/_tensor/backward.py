@@ -31,7 +31,9 @@ def _cotangent(t: Tensor | GradientEdge, g: Tensor | None, index: int) -> Value 
         raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
     if isinstance(t, GradientEdge):
         if g is None:
-            raise RuntimeError("If a grad_output is None, the corresponding output must be a Tensor and not a GradientEdge")
+            raise RuntimeError(
+                "If a grad_output is None, the corresponding output must be a Tensor and not a GradientEdge"
+            )
         return value_of(g)
     v = value_of(t)
     if g is None:

@@ -107,11 +107,11 @@ def _checked(f: Callable, check: Callable, names: tuple[str, ...]) -> Callable:
 
     @functools.wraps(f)
     def function(*args, **kwargs):
-        index = args[at] if len(args) > at else kwargs.get("index")
+        index: Any = args[at] if len(args) > at else kwargs.get("index")
         if index.__class__ is Tensor and index._value.array is not None:
             try:  # the usual case in a few steps: indices met before, inside
                 low, high = index._value.span
-                sure = 0 <= low and high < args[0]._value.aval.shape[args[1]]
+                sure = low >= 0 and high < args[0]._value.aval.shape[args[1]]
             except (AttributeError, IndexError, TypeError):
                 sure = False
             if not sure:
@@ -137,7 +137,7 @@ _CHECKS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "take": (_check_take, ("input", "index")),
 }
 
-# ---- factorizations that can fail --------------------------------------------------------------------------------------
+# ---- factorizations that can fail ------------------------------------------------------------------------------------
 
 
 class LinAlgError(RuntimeError):
@@ -168,7 +168,10 @@ def _not_positive(order: int) -> str:
 
 
 def _not_invertible(place: int) -> str:
-    return f"The diagonal element {place} is zero, the inversion could not be completed because the input matrix is singular."
+    return (
+        f"The diagonal element {place} is zero, the inversion could not be completed because the input matrix is "
+        "singular."
+    )
 
 
 def _not_solvable(place: int) -> str:
@@ -182,7 +185,9 @@ def _zero_on_diagonal(place: int) -> str:
     )
 
 
-def _firm(key: str, ex: str, name: str, words: Callable[[int], str], upper: bool = False, kind: type[Exception] = LinAlgError):
+def _firm(
+    key: str, ex: str, name: str, words: Callable[[int], str], upper: bool = False, kind: type[Exception] = LinAlgError
+):
     """An operation that raises where it failed. What failed is asked only of results that are not finite."""
     f = OP[key]
 
@@ -221,13 +226,14 @@ def _with_errors(key: str, name: str, words: Callable[[int], str]):
     return function
 
 
-# ---- numerical recipes -------------------------------------------------------------------------------------------------
+# ---- numerical recipes -----------------------------------------------------------------------------------------------
 
 
 def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     """Rows of powers 0 to N - 1 of the elements of (..., n)."""
     if N is not None and N <= 1:
         raise RuntimeError(f"N must be greater than 1. Got {N}")
+    x = x.reshape(1) if x.ndim == 0 else x
     n = x.shape[-1] if N is None else N
     if x.dtype.category < dtypes.FLOATING and x.dtype is dtypes.bool:
         x = x.to(dtypes.int64)
@@ -303,6 +309,7 @@ def gradient(input: Tensor, *, spacing=1, dim=None, edge_order: int = 1) -> tupl
         dims = [wrap_dim(d, input.ndim) for d in ((dim,) if isinstance(dim, int) else dim)]
     if len(set(dims)) < len(dims):
         raise RuntimeError("dim appears multiple times in the list of dims")
+    spacing = 1 if spacing is None else spacing
     steps = list(spacing) if isinstance(spacing, list | tuple) else [spacing] * len(dims)
     if len(steps) != len(dims):
         raise RuntimeError(
@@ -343,11 +350,21 @@ def native_batch_norm(
         return r, input.new_empty(0), input.new_empty(0)
     r, mean, var = call("batch_norm.train", input, weight, bias, eps)
     mean, var = mean.detach(), var.detach()
+    kept = input if weight is None else weight
     for running, batch in ((running_mean, mean), (running_var, var)):
         if running is not None:
             running.mul_(1 - momentum).add_(batch.to(running.dtype), alpha=momentum)
     count = input.numel() // max(input.shape[1], 1)
-    return r, mean, (var * ((count - 1) / max(count, 1)) + eps).rsqrt()
+    spread = (var * ((count - 1) / max(count, 1)) + eps).rsqrt()
+    return r, mean.to(kept.dtype), spread.to(kept.dtype)
+
+
+def native_layer_norm(
+    input: Tensor, normalized_shape, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`layer_norm`, and the mean and inverse deviation it used."""
+    r, mean, spread = call("native_layer_norm", input, tuple(normalized_shape), weight, bias, eps)
+    return r, mean.detach(), spread.detach()
 
 
 def _range_of(A: Tensor, q: int, niter: int) -> Tensor:
@@ -361,7 +378,9 @@ def _range_of(A: Tensor, q: int, niter: int) -> Tensor:
     return basis
 
 
-def svd_lowrank(A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def svd_lowrank(
+    A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """U, S and V of about the q greatest singular values of A - M, by random projection."""
     q, niter = 6 if q is None else q, 2 if niter is None else niter
     if M is not None:
@@ -391,11 +410,25 @@ def unsafe_split_with_sizes(input: Tensor, split_sizes, dim: int = 0) -> tuple[T
     return views.FUNCTIONS["split_with_sizes"](input, split_sizes, dim)
 
 
+def float_power_(self: Tensor, exponent) -> Tensor:
+    """In-place `float_power`: of tensors that are of the result's dtype, float64 or complex128, alone."""
+    complex_ = self.is_complex() or (
+        exponent.is_complex() if isinstance(exponent, Tensor) else isinstance(exponent, complex)
+    )
+    wanted = dtypes.complex128 if complex_ else dtypes.float64
+    if self.dtype is not wanted:
+        raise RuntimeError(
+            f"the base given to float_power_ has dtype {dtypes.SCALAR_NAMES[self.dtype]} but the operation's result "
+            f"requires dtype {dtypes.SCALAR_NAMES[wanted]}"
+        )
+    return self.pow_(exponent)
+
+
 FUNCTIONS: dict[str, Callable] = {
     f.__name__: f
     for f in (
-        constant_pad_nd, gradient, norm_except_dim, nuclear_norm, frobenius_norm, native_batch_norm, svd_lowrank,
-        pca_lowrank, unsafe_split_with_sizes,
+        constant_pad_nd, gradient, norm_except_dim, nuclear_norm, frobenius_norm, native_batch_norm, native_layer_norm,
+        svd_lowrank, pca_lowrank, unsafe_split_with_sizes,
     )
 }  # fmt: skip
 LINALG: dict[str, Callable] = {"vander": vander, "diagonal": linalg_diagonal, "LinAlgError": LinAlgError}
@@ -411,11 +444,13 @@ def attach() -> None:
         op = next(o for o in OPS.values() if o.name == name)
         if op.inplace:
             setattr(Tensor, name + "_", in_place(op, f))
+    Tensor.float_power_ = float_power_  # type: ignore[attr-defined]
     LINALG.update(
         cholesky=_firm("linalg.cholesky", "cholesky_ex", "linalg.cholesky", _not_positive, upper=True),
         inv=_firm("inv", "inv_ex", "linalg.inv", _not_invertible),
         solve=_firm_solve(),
         lu_factor=_firm("lu_factor", "lu_factor_ex", "torch.linalg.lu_factor", _zero_on_diagonal, kind=RuntimeError),
+        lstsq=_lstsq(),
         cholesky_ex=_with_errors("cholesky_ex", "linalg.cholesky_ex", _not_positive),
         inv_ex=_with_errors("inv_ex", "linalg.inv_ex", _not_invertible),
         solve_ex=_with_errors("solve_ex", "torch.linalg.solve_ex", _not_solvable),
@@ -435,3 +470,14 @@ def _firm_solve() -> Callable:
         return r
 
     return solve
+
+
+def _lstsq() -> Callable:
+    f = OP["lstsq"]
+
+    @functools.wraps(f)
+    def lstsq(*args, **kwargs):
+        r = f(*args, **kwargs)
+        return type(r)(*r[:3], r[3].detach())
+
+    return lstsq

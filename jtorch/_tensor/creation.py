@@ -61,7 +61,9 @@ def place(array, dtype: dtypes.dtype, device) -> Value:
     a = aval(array.shape, dtype, where)
     v = Value(a)
     if where is not devices.META:
-        v.array = jax.device_put(np.ascontiguousarray(array).reshape(array.shape), devices.to_jax(where), may_alias=False)
+        v.array = jax.device_put(
+            np.ascontiguousarray(array).reshape(array.shape), devices.to_jax(where), may_alias=False
+        )
     return v
 
 
@@ -106,7 +108,11 @@ def _number_array(data, dtype: dtypes.dtype) -> np.ndarray:
         for x in values:
             if isinstance(x, complex):
                 raise TypeError("'complex' object cannot be interpreted as an integer")
-            if not math.isfinite(x) or not info.min <= x <= info.max and not (not dtype.is_signed and -info.max <= x < 0):
+            if (
+                not math.isfinite(x)
+                or not info.min <= x <= info.max
+                and not (not dtype.is_signed and -info.max <= x < 0)
+            ):
                 if math.isfinite(x) and not -(2**63) <= x < 2**63:
                     raise ValueError("Overflow when unpacking long long")
                 raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
@@ -218,7 +224,9 @@ def _flatten_into(data, shape, depth: int, flat: list) -> None:
         _flatten_into(x, shape, depth + 1, flat)
 
 
-def tensor(data: Any, *, dtype: dtypes.dtype | None = None, device=None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+def tensor(
+    data: Any, *, dtype: dtypes.dtype | None = None, device=None, requires_grad: bool = False, pin_memory: bool = False
+) -> Tensor:
     """A new leaf tensor of Python numbers, nested sequences, arrays or another tensor's elements: always a copy."""
     if isinstance(data, Tensor):
         warnings.warn(
@@ -296,8 +304,14 @@ def legacy_tensor(cls, *args, device=None, dtype=None) -> Tensor:
         raise TypeError(f"new(): data must be a sequence (got {type(args[0]).__name__})")
     if not args:
         t = empty((0,), dtype=dtype, device=device)
-    elif len(args) == 1 and isinstance(args[0], list | tuple | np.ndarray) and not isinstance(args[0], type(aval((), dtype).shape)):
-        t = tensor(np.asarray(args[0]) if isinstance(args[0], np.ndarray) else list(args[0]), dtype=dtype, device=device)
+    elif (
+        len(args) == 1
+        and isinstance(args[0], list | tuple | np.ndarray)
+        and not isinstance(args[0], type(aval((), dtype).shape))
+    ):
+        t = tensor(
+            np.asarray(args[0]) if isinstance(args[0], np.ndarray) else list(args[0]), dtype=dtype, device=device
+        )
     else:
         t = empty(*args, dtype=dtype, device=device)
     return t if cls is Tensor else Tensor._make_subclass(cls, t)
@@ -352,7 +366,18 @@ def as_dtype(name: str, dtype) -> dtypes.dtype | None:
     return found
 
 
-def make(name: str, shape, dtype: dtypes.dtype | None, device, build, *statics, numbers=(), requires_grad=False, out=None, strides=None) -> Tensor:
+def make(
+    name: str,
+    shape,
+    dtype: dtypes.dtype | None,
+    device,
+    build,
+    *statics,
+    numbers=(),
+    requires_grad=False,
+    out=None,
+    strides=None,
+) -> Tensor:
     """A tensor that a kernel without array inputs computes: `build(shape, np dtype, *statics)` gives its function."""
     dtype = as_dtype(name, dtype) or (out.dtype if out is not None else dtypes.get_default_dtype())
     where = devices.canonical(device)
@@ -393,25 +418,42 @@ def given_size(name: str, args: tuple, size) -> tuple[int, ...]:
     return sizes(args, name)
 
 
-def zeros(*args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None) -> Tensor:
+def zeros(
+    *args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None
+) -> Tensor:
     """Zeros of a shape."""
     shape = given_size("zeros", args, size)
     return make("zeros", shape, dtype, device, _ZEROS, requires_grad=requires_grad, out=out)
 
 
-def ones(*args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None) -> Tensor:
+def ones(
+    *args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None
+) -> Tensor:
     """Ones of a shape."""
     return make("ones", given_size("ones", args, size), dtype, device, _ONES, requires_grad=requires_grad, out=out)
 
 
-def empty(*args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None, names=None) -> Tensor:
+def empty(
+    *args,
+    size=None,
+    out=None,
+    dtype=None,
+    layout=None,
+    device=None,
+    requires_grad=False,
+    pin_memory=False,
+    memory_format=None,
+    names=None,
+) -> Tensor:
     """A tensor of a shape whose elements mean nothing (they are zeros)."""
     shape = given_size("empty", args, size)
     t = make("empty", shape, dtype, device, _ZEROS, requires_grad=requires_grad, out=out)
     return _formatted(t, memory_format)
 
 
-def empty_permuted(size, physical_layout, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+def empty_permuted(
+    size, physical_layout, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False
+) -> Tensor:
     """`empty` whose dims lie in memory in the order given."""
     shape, order = sizes((size,)), tuple(physical_layout)
     if sorted(order) != list(range(len(shape))):
@@ -424,12 +466,25 @@ def empty_permuted(size, physical_layout, *, dtype=None, layout=None, device=Non
     return make("empty", shape, dtype, device, _ZEROS, requires_grad=requires_grad, strides=strides)
 
 
-def empty_strided(size, stride, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+def empty_strided(
+    size, stride, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False
+) -> Tensor:
     """`empty` with strides."""
     return make("empty", sizes((size,)), dtype, device, _ZEROS, requires_grad=requires_grad, strides=tuple(stride))
 
 
-def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None) -> Tensor:
+def full(
+    size,
+    fill_value,
+    *,
+    out=None,
+    dtype=None,
+    layout=None,
+    device=None,
+    requires_grad=False,
+    pin_memory=False,
+    names=None,
+) -> Tensor:
     """A tensor of one number, of the number's own dtype unless told."""
     if not isinstance(size, tuple | list):
         raise TypeError(f"full(): argument 'size' (position 1) must be tuple of ints, not {type(size).__name__}")
@@ -442,7 +497,16 @@ def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, re
     if isinstance(value, complex) and not dtype.is_complex and dtype is not dtypes.bool:
         value = value.real
     if isinstance(value, bool | complex) or isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return make("full", shape, dtype, device, lambda s, d, v: lambda: jnp.full(s, v, d), value, requires_grad=requires_grad, out=out)
+        return make(
+            "full",
+            shape,
+            dtype,
+            device,
+            lambda s, d, v: lambda: jnp.full(s, v, d),
+            value,
+            requires_grad=requires_grad,
+            out=out,
+        )
     return make(
         "full", shape, dtype, device, lambda s, d: lambda n: jnp.full(s, n.astype(d), d), numbers=(value,),
         requires_grad=requires_grad, out=out,
@@ -459,7 +523,9 @@ def format_strides(shape, memory_format) -> tuple[int, ...]:
     """The strides of a memory format."""
     if memory_format in (channels_last, channels_last_3d):
         if len(shape) != (4 if memory_format is channels_last else 5):
-            raise RuntimeError(f"required rank {4 if memory_format is channels_last else 5} tensor to use {memory_format.name} format")
+            raise RuntimeError(
+                f"required rank {4 if memory_format is channels_last else 5} tensor to use {memory_format.name} format"
+            )
         order = [0, *range(2, len(shape)), 1]
         inner = contiguous_strides(tuple(shape[d] for d in order))
         strides = [0] * len(shape)
@@ -471,7 +537,9 @@ def format_strides(shape, memory_format) -> tuple[int, ...]:
 
 def _like(make_one, input: Tensor, dtype, device, requires_grad, memory_format, *args) -> Tensor:
     if not isinstance(input, Tensor):
-        raise TypeError(f"{make_one.__name__}_like(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+        raise TypeError(
+            f"{make_one.__name__}_like(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
+        )
     a = input._shape_aval()
     t = make_one(tuple(a.shape), *args, dtype=dtype or a.dtype, device=device if device is not None else a.device)
     if memory_format in (None, preserve_format):
@@ -495,28 +563,46 @@ def _dense_like(v: Value, a) -> Value:
     return v if strides is None else alias(v, strides)
 
 
-def zeros_like(input: Tensor, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False) -> Tensor:
+def zeros_like(
+    input: Tensor, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False
+) -> Tensor:
     """Zeros of another tensor's shape, dtype and device."""
     return _like(zeros, input, dtype, device, requires_grad, memory_format)
 
 
-def ones_like(input: Tensor, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False) -> Tensor:
+def ones_like(
+    input: Tensor, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False
+) -> Tensor:
     """Ones of another tensor's shape, dtype and device."""
     return _like(ones, input, dtype, device, requires_grad, memory_format)
 
 
-def empty_like(input: Tensor, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False) -> Tensor:
+def empty_like(
+    input: Tensor, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False
+) -> Tensor:
     """An `empty` of another tensor's shape, dtype and device."""
     return _like(empty, input, dtype, device, requires_grad, memory_format)
 
 
-def full_like(input: Tensor, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False) -> Tensor:
+def full_like(
+    input: Tensor,
+    fill_value,
+    *,
+    dtype=None,
+    layout=None,
+    device=None,
+    requires_grad=False,
+    memory_format=None,
+    pin_memory=False,
+) -> Tensor:
     """One number in another tensor's shape, dtype and device."""
     return _like(full, input, dtype, device, requires_grad, memory_format, fill_value)
 
 
 def _new(make_one):
-    def method(self: Tensor, *args, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **named) -> Tensor:
+    def method(
+        self: Tensor, *args, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **named
+    ) -> Tensor:
         if make_one is not full:
             args, named = (given_size(method.__name__, args, named.pop("size", None)),), named
         return make_one(
@@ -529,7 +615,9 @@ def _new(make_one):
     return method
 
 
-def new_tensor(self: Tensor, data, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False) -> Tensor:
+def new_tensor(
+    self: Tensor, data, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False
+) -> Tensor:
     """`torch.tensor` with this tensor's dtype and device."""
     if isinstance(data, Tensor):
         data = data.detach()
@@ -548,14 +636,18 @@ def _plain(n):
     return n.item() if isinstance(n, Tensor | np.generic | jax.Array) else n
 
 
-def arange(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+def arange(
+    start=0, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False
+) -> Tensor:
     """start, start + step ... up to but without end; int64 if all are integers, else the default dtype."""
     if end is None:
         start, end = 0, start
     start, end, step = _plain(start), _plain(end), _plain(step)
     for place_, (name, n) in enumerate((("start", start), ("end", end), ("step", step))):
         if not isinstance(n, int | float):
-            raise TypeError(f"arange(): argument '{name}' (position {max(place_, 1)}) must be Number, not {type(n).__name__}")
+            raise TypeError(
+                f"arange(): argument '{name}' (position {max(place_, 1)}) must be Number, not {type(n).__name__}"
+            )
     whole = all(isinstance(n, int) for n in (start, end, step))
     dtype = as_dtype("arange", dtype) or (
         out.dtype if out is not None else dtypes.int64 if whole else dtypes.get_default_dtype()
@@ -607,13 +699,25 @@ def _count(name: str, steps) -> int:
     return int(steps)
 
 
-def linspace(start, end, steps: int, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+def linspace(
+    start, end, steps: int, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False
+) -> Tensor:
     """`steps` numbers evenly from start to end, both included."""
     steps = _count("linspace", steps)
     start, end = _plain(start), _plain(end)
     if isinstance(start, complex) or isinstance(end, complex):
         dtype = dtype or dtypes.get_default_dtype().to_complex()
-        return make("linspace", (steps,), dtype, device, lambda s, d, a, b: lambda: jnp.linspace(a, b, s[0]).astype(d), start, end, requires_grad=requires_grad, out=out)
+        return make(
+            "linspace",
+            (steps,),
+            dtype,
+            device,
+            lambda s, d, a, b: lambda: jnp.linspace(a, b, s[0]).astype(d),
+            start,
+            end,
+            requires_grad=requires_grad,
+            out=out,
+        )
 
     def build(s, d):
         n = s[0]
@@ -634,10 +738,31 @@ def linspace(start, end, steps: int, *, out=None, dtype=None, layout=None, devic
 
         return fn
 
-    return make("linspace", (steps,), dtype, device, build, numbers=(float(start), float(end)), requires_grad=requires_grad, out=out)
+    return make(
+        "linspace",
+        (steps,),
+        dtype,
+        device,
+        build,
+        numbers=(float(start), float(end)),
+        requires_grad=requires_grad,
+        out=out,
+    )
 
 
-def logspace(start, end, steps: int, base: float = 10.0, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+def logspace(
+    start,
+    end,
+    steps: int,
+    base: float = 10.0,
+    *,
+    out=None,
+    dtype=None,
+    layout=None,
+    device=None,
+    requires_grad=False,
+    pin_memory=False,
+) -> Tensor:
     """base to the powers of `linspace`."""
     steps = _count("logspace", steps)
 
@@ -651,12 +776,24 @@ def logspace(start, end, steps: int, base: float = 10.0, *, out=None, dtype=None
     return make("logspace", (steps,), dtype, device, build, numbers=numbers, requires_grad=requires_grad, out=out)
 
 
-def eye(n: int, m: int | None = None, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+def eye(
+    n: int,
+    m: int | None = None,
+    *,
+    out=None,
+    dtype=None,
+    layout=None,
+    device=None,
+    requires_grad=False,
+    pin_memory=False,
+) -> Tensor:
     """Ones on the diagonal of an n by m matrix, zeros elsewhere."""
     m = n if m is None else m
     if n < 0 or m < 0:
         raise RuntimeError(f"{'n' if n < 0 else 'm'} must be greater or equal to 0, got {n if n < 0 else m}")
-    return make("eye", (n, m), dtype, device, lambda s, d: lambda: jnp.eye(*s, dtype=d), requires_grad=requires_grad, out=out)
+    return make(
+        "eye", (n, m), dtype, device, lambda s, d: lambda: jnp.eye(*s, dtype=d), requires_grad=requires_grad, out=out
+    )
 
 
 def _indices_of(name, host):

@@ -43,6 +43,7 @@ _SEVERAL_FORMS = frozenset((
     "where",
 ))  # fmt: skip
 _WITH_OUT = frozenset(("fft", "linalg", "special"))  # namespaces whose functions take `out=`
+_FUNCTIONAL_WITH_OUT = frozenset(("avg_pool2d", "avg_pool3d", "gelu", "linear", "logsigmoid", "softplus", "softshrink"))
 _WORDS = {
     ARRAY: "Tensor", OPTIONAL: "Tensor", ARRAYS: "tuple of Tensors", OPERAND: "Tensor", NUMBER: "Number", "int": "int",
     "bool": "bool", "float": "float", "str": "str", "tuple[int, ...]": "tuple of ints", "DType": "torch.dtype",
@@ -94,7 +95,9 @@ def return_type(name: str, fields: tuple[str, ...]):
     found = _RETURN_TYPES.get((name, fields))
     if found is None:
         found = _RETURN_TYPES[name, fields] = type(
-            name, (namedtuple(name, fields),), {"__repr__": _repr_result, "__slots__": (), "__module__": "jtorch.return_types"}
+            name,
+            (namedtuple(name, fields),),
+            {"__repr__": _repr_result, "__slots__": (), "__module__": "jtorch.return_types"},
         )
     return found
 
@@ -202,7 +205,9 @@ def _lay_number(op, p, place, x, layout, numbers, entries):
     kind = type(x)
     if kind is not float and kind is not int:
         if isinstance(x, np.generic):
-            x = float(x) if isinstance(x, np.bool_) else x.item()  # NumPy's bools are no Python bools: torch reads a float
+            x = (
+                float(x) if isinstance(x, np.bool_) else x.item()
+            )  # NumPy's bools are no Python bools: torch reads a float
         elif isinstance(x, jax.Array) and x.ndim == 0 and not isinstance(x, jax.core.Tracer):
             x = x.item()
     if isinstance(x, bool | complex):
@@ -469,7 +474,7 @@ def _source(op: Op) -> str:
             keyed.append(f"s{i}")
         else:
             keyed.append(name)
-    has_out = op.out and (op.function or not _WITH_OUT.isdisjoint(op.namespaces))
+    has_out = op.out and (op.function or not _WITH_OUT.isdisjoint(op.namespaces)) or op.name in _FUNCTIONAL_WITH_OUT
     extra = ["out=None"] if has_out else []
     extra += [f"{other}=_missing" for other, _ in aliases]
     if extra:
@@ -612,10 +617,7 @@ def _groups(wanted: Callable[[Op], bool]) -> dict[str, list[Op]]:
 
 
 def _public(groups: dict[str, list[Op]]) -> dict[str, Callable]:
-    return {
-        name: FUNCTIONS[ops[0].key] if len(ops) == 1 else overloaded(name, ops)
-        for name, ops in groups.items()
-    }
+    return {name: FUNCTIONS[ops[0].key] if len(ops) == 1 else overloaded(name, ops) for name, ops in groups.items()}
 
 
 def namespace(name: str) -> dict[str, Callable]:
@@ -636,7 +638,9 @@ def functions() -> dict[str, Callable]:
         if len(ops[0].params) < 2 or ops[0].params[1].kind in (STATIC, NUMBER) or name in _WRITTEN_BY_FUNCTION:
             found[name + "_"] = getattr(Tensor, name + "_")
     for name in ("celu", "selu", "threshold"):  # these are functions only: their in-place forms are no methods
-        found[name + "_"] = in_place(_groups(lambda op, name=name: op.name == name and op.function)[name][0], found[name])
+        found[name + "_"] = in_place(
+            _groups(lambda op, name=name: op.name == name and op.function)[name][0], found[name]
+        )
     return found
 
 

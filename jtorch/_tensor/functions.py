@@ -79,7 +79,9 @@ def masked_select(input: Tensor, mask: Tensor, *, out=None) -> Tensor:
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """`input` with the places where a mask is true filled, in order, from `source`."""
     if mask.dtype is not dtypes.bool:
-        raise RuntimeError("masked_scatter_ only supports boolean masks, but got mask with dtype " + dtypes.SCALAR_NAMES[mask.dtype])
+        raise RuntimeError(
+            "masked_scatter_ only supports boolean masks, but got mask with dtype " + dtypes.SCALAR_NAMES[mask.dtype]
+        )
     if input.dtype is not source.dtype:
         raise RuntimeError(
             f"masked_scatter: expected self and source to have same dtypes but got {dtypes.SCALAR_NAMES[input.dtype]} and "
@@ -88,7 +90,9 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     shape = broadcast_shapes([tuple(input.shape), tuple(mask.shape)])
     at = host(input, np.flatnonzero(np.broadcast_to(mask._host(), shape)))
     if at.numel() > source.numel():
-        raise RuntimeError("mask_scatter: expected number of elements in source to be at least the number of ones in mask")
+        raise RuntimeError(
+            "mask_scatter: expected number of elements in source to be at least the number of ones in mask"
+        )
     flat = input.expand(shape).reshape(-1)
     return flat.index_put((at,), source.reshape(-1)[: at.numel()]).reshape(shape)
 
@@ -100,7 +104,13 @@ def masked_scatter_(self: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     return self
 
 
-def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None):
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+):
     """The distinct elements (or slices along a dim), sorted; where each went and how many, if asked."""
     array = input.detach()._host()
     if dim is not None:
@@ -116,7 +126,9 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     return result[0] if len(result) == 1 else tuple(result)
 
 
-def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None):
+def unique_consecutive(
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+):
     """Runs of equal elements (or slices along a dim) as one each."""
     array = input.detach()._host()
     axis = 0 if dim is None else wrap_dim(dim, input.ndim)
@@ -222,7 +234,15 @@ atleast_1d = _at_least(1, lambda t: t.reshape(1) if t.ndim == 0 else t)
 atleast_2d = _at_least(2, lambda t: t.reshape(1, 1) if t.ndim == 0 else t.unsqueeze(0) if t.ndim == 1 else t)
 atleast_3d = _at_least(
     3,
-    lambda t: t.reshape(1, 1, 1) if t.ndim == 0 else t.unsqueeze(0).unsqueeze(-1) if t.ndim == 1 else t.unsqueeze(-1) if t.ndim == 2 else t,
+    lambda t: (
+        t.reshape(1, 1, 1)
+        if t.ndim == 0
+        else t.unsqueeze(0).unsqueeze(-1)
+        if t.ndim == 1
+        else t.unsqueeze(-1)
+        if t.ndim == 2
+        else t
+    ),
 )
 
 
@@ -255,7 +275,9 @@ def sum_to_size(self: Tensor, *size) -> Tensor:
     dims = [*range(lead), *[lead + i for i, n in enumerate(size) if n == 1 and self.shape[lead + i] != 1]]
     if dims:
         return self.sum(dims, keepdim=True).reshape(size)
-    return self.view(size) if size or self.dtype.category >= dtypes.FLOATING else self.sum()  # torch sums a number, to int64
+    return (
+        self.view(size) if size or self.dtype.category >= dtypes.FLOATING else self.sum()
+    )  # torch sums a number, to int64
 
 
 def diag(input: Tensor, diagonal: int = 0, *, out=None) -> Tensor:
@@ -313,7 +335,9 @@ detach_ = _fact("detach_", "Takes a tensor itself out of the graph.")
 def is_nonzero(input: Tensor) -> bool:
     """Whether the one element is not zero."""
     if input.numel() != 1:
-        raise RuntimeError(f"Boolean value of Tensor with {'no values' if not input.numel() else 'more than one value'} is ambiguous")
+        raise RuntimeError(
+            f"Boolean value of Tensor with {'no values' if not input.numel() else 'more than one value'} is ambiguous"
+        )
     return bool(input.item())
 
 
@@ -341,7 +365,9 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
 def result_type(tensor1, tensor2) -> dtypes.dtype:
     """The dtype that arithmetic on two tensors or numbers has."""
     dims, zeros_, numbers = [], [], []
-    if not isinstance(tensor1, Tensor | int | float | complex) or not isinstance(tensor2, Tensor | int | float | complex):
+    if not isinstance(tensor1, Tensor | int | float | complex) or not isinstance(
+        tensor2, Tensor | int | float | complex
+    ):
         given = ", ".join("Tensor" if isinstance(x, Tensor) else type(x).__name__ for x in (tensor1, tensor2))
         raise TypeError(
             f"result_type() received an invalid combination of arguments - got ({given}), but expected one of:\n"
@@ -367,7 +393,9 @@ def can_cast_(from_: dtypes.dtype, to: dtypes.dtype) -> bool:
 def einsum(*args) -> Tensor:
     """Einstein summation: an equation and operands, or operands each with its list of subscripts."""
     if not args:
-        raise ValueError("einsum(): must specify the equation string and at least one operand, or at least one operand and its subscripts list")
+        raise ValueError(
+            "einsum(): must specify the equation string and at least one operand, or at least one operand and its subscripts list"
+        )
     if isinstance(args[0], Tensor):
         operands, letters = [], []
         rest = list(args)
@@ -383,7 +411,9 @@ def einsum(*args) -> Tensor:
 
 
 def _letters(subscripts) -> str:
-    return "".join("..." if s is Ellipsis else chr(ord("A") + s) if s < 26 else chr(ord("a") + s - 26) for s in subscripts)
+    return "".join(
+        "..." if s is Ellipsis else chr(ord("A") + s) if s < 26 else chr(ord("a") + s - 26) for s in subscripts
+    )
 
 
 def conj(input: Tensor) -> Tensor:

@@ -67,7 +67,13 @@ def _indices(p, t: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
                 dims.append(dim + k)
                 indices.append(_from_host(at))
         else:
-            index = x if isinstance(x, Tensor) else _from_host(np.asarray(x)) if isinstance(x, np.ndarray) else _wrap(executor.of(x))
+            index = (
+                x
+                if isinstance(x, Tensor)
+                else _from_host(np.asarray(x))
+                if isinstance(x, np.ndarray)
+                else _wrap(executor.of(x))
+            )
             dims.append(dim)
             indices.append(index)
     taken = index_plan.broadcast_shapes([tuple(i.shape) for i in indices])

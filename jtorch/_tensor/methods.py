@@ -29,7 +29,7 @@ from jtorch._tensor.creation import (
     wrap,
 )
 from jtorch._tensor.derive import FUNCTIONS, cast, check_in_place, store_in_place, values_of
-from jtorch._tensor.storage import alias, copied_over, detached, storage_of, tag, value_of, write
+from jtorch._tensor.storage import alias, copied_over, detached, storage_of, tag, value_of, write, zeroed
 
 
 def clone(input: Tensor, *, memory_format=preserve_format) -> Tensor:
@@ -201,9 +201,7 @@ def copy_(self: Tensor, src, non_blocking: bool = False) -> Tensor:
 
         shape = broadcast_shapes([tuple(self.shape), tuple(v.aval.shape)])
         if shape != tuple(self.shape) and v.aval.numel > self.numel():
-            raise RuntimeError(
-                f"output with shape {list(self.shape)} doesn't match the broadcast shape {list(shape)}"
-            )
+            raise RuntimeError(f"output with shape {list(self.shape)} doesn't match the broadcast shape {list(shape)}")
         v = _broadcast(v, tuple(self.shape))
     old = value_of(self)
     if T.grad and self._base is None and old.node is not None:
@@ -218,9 +216,7 @@ def fill_(self: Tensor, value) -> Tensor:
     """Writes one number over all elements."""
     check_in_place(self)
     if isinstance(value, Tensor) and value.ndim:
-        raise RuntimeError(
-            f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
-        )
+        raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
     if isinstance(value, int | float | complex):
         check_number(value, self.dtype)
     write(self, values_of("fill", self, value)[0])
@@ -229,7 +225,9 @@ def fill_(self: Tensor, value) -> Tensor:
 
 def zero_(self: Tensor) -> Tensor:
     """Writes zeros over all elements."""
-    return fill_(self, 0)
+    check_in_place(self)
+    write(self, zeroed(value_of(self)))
+    return self
 
 
 def masked_fill_(self: Tensor, mask: Tensor, value) -> Tensor:
@@ -243,7 +241,9 @@ def masked_fill_(self: Tensor, mask: Tensor, value) -> Tensor:
 
 def apply_(self: Tensor, callable) -> Tensor:
     """Replaces each element by what a Python function of it gives. Slow: one call an element."""
-    return copy_(self, tensor([callable(x) for x in self.detach().reshape(-1).tolist()], dtype=self.dtype).reshape(self.shape))
+    return copy_(
+        self, tensor([callable(x) for x in self.detach().reshape(-1).tolist()], dtype=self.dtype).reshape(self.shape)
+    )
 
 
 def map_(self: Tensor, other: Tensor, callable) -> Tensor:
@@ -268,8 +268,12 @@ def set_(self: Tensor, source=None, storage_offset: int = 0, size=None, stride=N
         if size is None:
             size = (source.numel(),)
     with no_grad():
-        target = source.detach() if size is None else source.detach().as_strided(
-            size, stride if stride is not None else aval(tuple(size), self.dtype).stride(), storage_offset
+        target = (
+            source.detach()
+            if size is None
+            else source.detach().as_strided(
+                size, stride if stride is not None else aval(tuple(size), self.dtype).stride(), storage_offset
+            )
         )
     v = value_of(target)
     if node is not None and node.kind == 1:
@@ -328,7 +332,9 @@ def _rebuild(array: np.ndarray, dtype: dtypes.dtype, device: str, strides, requi
     return t
 
 
-_INTERNAL = frozenset(("_storage", "_offset", "_base", "_aval", "_old", "_alone", "_grad", "_backward_hooks", "_unseen", "_inference"))
+_INTERNAL = frozenset(
+    ("_storage", "_offset", "_base", "_aval", "_old", "_alone", "_grad", "_backward_hooks", "_unseen", "_inference")
+)
 
 
 def user_state(t: Tensor) -> dict:
@@ -346,7 +352,14 @@ def reduce_ex(self: Tensor, protocol):
     if array.dtype.kind == "V" or a.dtype.name.startswith(("bfloat", "float8")):
         array = array.view(np.uint16 if a.dtype.itemsize == 2 else np.uint8)
     leaf = self.requires_grad and self.is_leaf
-    return _rebuild, (np.array(array), a.dtype, str(a.device), a.strides if not _overlaps(a) else None, leaf, user_state(self))
+    return _rebuild, (
+        np.array(array),
+        a.dtype,
+        str(a.device),
+        a.strides if not _overlaps(a) else None,
+        leaf,
+        user_state(self),
+    )
 
 
 def _overlaps(a) -> bool:

@@ -99,7 +99,13 @@ def set_rng_state(new_state: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def fork_rng(devices=None, enabled: bool = True, _caller: str = "fork_rng", _devices_kw: str = "devices", device_type: str = "cuda"):
+def fork_rng(
+    devices=None,
+    enabled: bool = True,
+    _caller: str = "fork_rng",
+    _devices_kw: str = "devices",
+    device_type: str = "cuda",
+):
     """Leaves the random streams as they were when the block ends."""
     if not enabled:
         yield
@@ -140,7 +146,18 @@ def _finish(t: Tensor, out, name: str) -> Tensor:
     return t if out is None else copy_out(t, out, OutOp(name))  # type: ignore[arg-type]
 
 
-def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, **named) -> Tensor:
+def rand(
+    *size,
+    generator=None,
+    out=None,
+    dtype=None,
+    layout=None,
+    device=None,
+    requires_grad=False,
+    pin_memory=False,
+    names=None,
+    **named,
+) -> Tensor:
     """Uniform numbers in [0, 1)."""
     shape, d, where = sizes(size or (named["size"],)), _floating(dtype, out), devices.canonical(device)
     if d.category < dtypes.FLOATING:
@@ -152,12 +169,29 @@ def rand(*size, generator=None, out=None, dtype=None, layout=None, device=None, 
         t = view_as_complex(pair).clone()
         return t.requires_grad_() if requires_grad else t
     t = _drawn(
-        where, shape, d, generator, lambda g: draws.uniform(g, shape, d.np), lambda k: jax.random.uniform(k, shape, d.np), requires_grad
+        where,
+        shape,
+        d,
+        generator,
+        lambda g: draws.uniform(g, shape, d.np),
+        lambda k: jax.random.uniform(k, shape, d.np),
+        requires_grad,
     )
     return _finish(t, out, "rand")
 
 
-def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, **named) -> Tensor:
+def randn(
+    *size,
+    generator=None,
+    out=None,
+    dtype=None,
+    layout=None,
+    device=None,
+    requires_grad=False,
+    pin_memory=False,
+    names=None,
+    **named,
+) -> Tensor:
     """Normal numbers of mean 0 and variance 1."""
     shape, d, where = sizes(size or (named["size"],)), _floating(dtype, out), devices.canonical(device)
     if d.category < dtypes.FLOATING:
@@ -169,12 +203,28 @@ def randn(*size, generator=None, out=None, dtype=None, layout=None, device=None,
         t = view_as_complex(pair).clone()
         return t.requires_grad_() if requires_grad else t
     t = _drawn(
-        where, shape, d, generator, lambda g: draws.normal(g, shape, d.np), lambda k: jax.random.normal(k, shape, d.np), requires_grad
+        where,
+        shape,
+        d,
+        generator,
+        lambda g: draws.normal(g, shape, d.np),
+        lambda k: jax.random.normal(k, shape, d.np),
+        requires_grad,
     )
     return _finish(t, out, "randn")
 
 
-def randint(*args, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **named) -> Tensor:
+def randint(
+    *args,
+    generator=None,
+    out=None,
+    dtype=None,
+    layout=None,
+    device=None,
+    requires_grad=False,
+    pin_memory=False,
+    **named,
+) -> Tensor:
     """Integers of [low, high): `randint(high, size)` or `randint(low, high, size)`."""
     args = list(args)
     size = named.get("size")
@@ -197,7 +247,9 @@ def randint(*args, generator=None, out=None, dtype=None, layout=None, device=Non
     return _finish(t, out, "randint")
 
 
-def randperm(n: int, *, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+def randperm(
+    n: int, *, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False
+) -> Tensor:
     """The integers below n in random order."""
     if n < 0:
         raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
@@ -209,19 +261,56 @@ def randperm(n: int, *, generator=None, out=None, dtype=None, layout=None, devic
     return _finish(t, out, "randperm")
 
 
-def rand_like(input: Tensor, *, generator=None, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False) -> Tensor:
+def rand_like(
+    input: Tensor,
+    *,
+    generator=None,
+    dtype=None,
+    layout=None,
+    device=None,
+    requires_grad=False,
+    memory_format=None,
+    pin_memory=False,
+) -> Tensor:
     """`rand` of another tensor's shape, dtype and device."""
     return _like(lambda s, **k: rand(s, generator=generator, **k), input, dtype, device, requires_grad, memory_format)
 
 
-def randn_like(input: Tensor, *, generator=None, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False) -> Tensor:
+def randn_like(
+    input: Tensor,
+    *,
+    generator=None,
+    dtype=None,
+    layout=None,
+    device=None,
+    requires_grad=False,
+    memory_format=None,
+    pin_memory=False,
+) -> Tensor:
     """`randn` of another tensor's shape, dtype and device."""
     return _like(lambda s, **k: randn(s, generator=generator, **k), input, dtype, device, requires_grad, memory_format)
 
 
-def randint_like(input: Tensor, *args, generator=None, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, **named) -> Tensor:
+def randint_like(
+    input: Tensor,
+    *args,
+    generator=None,
+    dtype=None,
+    layout=None,
+    device=None,
+    requires_grad=False,
+    memory_format=None,
+    **named,
+) -> Tensor:
     """`randint` of another tensor's shape, dtype and device."""
-    return _like(lambda s, **k: randint(*args, s, generator=generator, **named, **k), input, dtype, device, requires_grad, memory_format)
+    return _like(
+        lambda s, **k: randint(*args, s, generator=generator, **named, **k),
+        input,
+        dtype,
+        device,
+        requires_grad,
+        memory_format,
+    )
 
 
 def _fill(t: Tensor, name: str, host, key_draw, g) -> Tensor:
@@ -235,7 +324,9 @@ def _fill(t: Tensor, name: str, host, key_draw, g) -> Tensor:
     else:
         inner = tuple(shape[d] for d in order)
         back = np.argsort(order)
-        drawn = _drawn(a.device, shape, a.dtype, g, lambda s: host(s, inner).transpose(back), lambda k: key_draw(k, shape))
+        drawn = _drawn(
+            a.device, shape, a.dtype, g, lambda s: host(s, inner).transpose(back), lambda k: key_draw(k, shape)
+        )
     v = value_of(drawn)
     from jtorch._autograd.modes import no_grad
 
@@ -284,7 +375,9 @@ def random_(self: Tensor, *args, generator=None, **named) -> Tensor:
     d = self.dtype
     args = [int(a) if a is not None else None for a in args]
     low = named.get("from", args[0] if len(args) > 1 else (args[0] if args and "to" in named else None))
-    high = named.get("to", args[1] if len(args) > 1 else (args[0] if args and "to" not in named and "from" not in named else None))
+    high = named.get(
+        "to", args[1] if len(args) > 1 else (args[0] if args and "to" not in named and "from" not in named else None)
+    )
     if low is None and high is None:
         top = {"float32": 2**24, "float64": 2**53, "float16": 2**11, "bfloat16": 2**8, "bool": 1}.get(d.name)
         return _fill(
@@ -384,7 +477,19 @@ def cauchy_(self: Tensor, median: float = 0, sigma: float = 1, *, generator=None
     )  # fmt: skip
 
 
-def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:
+def normal(
+    mean,
+    std=1.0,
+    size=None,
+    *,
+    generator=None,
+    out=None,
+    dtype=None,
+    layout=None,
+    device=None,
+    requires_grad=False,
+    pin_memory=False,
+) -> Tensor:
     """Normal numbers whose mean and standard deviation are numbers (then with a size) or tensors."""
     if size is not None:
         t = _empty(sizes((size,)), dtype=_floating(dtype, out), device=device)
@@ -406,7 +511,9 @@ def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None, la
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator=None, out=None) -> Tensor:
     """Indices drawn with the probabilities of each row of `input`."""
     if input.dtype.category != dtypes.FLOATING:
-        raise RuntimeError("multinomial only supports floating-point dtypes for input, got: " + dtypes.SCALAR_NAMES[input.dtype])
+        raise RuntimeError(
+            "multinomial only supports floating-point dtypes for input, got: " + dtypes.SCALAR_NAMES[input.dtype]
+        )
     if num_samples <= 0:
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     if not 1 <= input.ndim <= 2:
@@ -460,7 +567,18 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 def attach() -> None:
     """Gives Tensor its filling draws."""
-    for f in (uniform_, normal_, random_, bernoulli_, exponential_, geometric_, log_normal_, cauchy_, bernoulli, multinomial):
+    for f in (
+        uniform_,
+        normal_,
+        random_,
+        bernoulli_,
+        exponential_,
+        geometric_,
+        log_normal_,
+        cauchy_,
+        bernoulli,
+        multinomial,
+    ):
         setattr(Tensor, f.__name__, f)
 
 

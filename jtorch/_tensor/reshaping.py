@@ -9,6 +9,7 @@ import numpy as np
 from jtorch._runtime.executor import T
 from jtorch._tensor import views
 from jtorch._tensor.base import Tensor
+from jtorch._tensor.creation import _OutOp, copy_out
 from jtorch._tensor.derive import check_in_place
 from jtorch._tensor.storage import storage_of, tag, value_of
 from jtorch._tensor.views import alias_of
@@ -50,9 +51,10 @@ def _contiguous_copy(t: Tensor) -> Tensor:
 
 def _copying(name: str, f):
     @functools.wraps(f)
-    def copy(*args, **kwargs):
+    def copy(*args, out=None, **kwargs):
         made = f(*args, **kwargs)
-        return tuple(map(_contiguous_copy, made)) if isinstance(made, tuple) else _contiguous_copy(made)
+        result = tuple(map(_contiguous_copy, made)) if isinstance(made, tuple) else _contiguous_copy(made)
+        return result if out is None else copy_out(result, out, _OutOp(name))
 
     copy.__name__ = copy.__qualname__ = name
     copy.__doc__ = f"`{name.removesuffix('_copy')}` with memory of its own."
@@ -89,7 +91,9 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     return _with_part(input, lambda t: t.select(dim, index), src)
 
 
-def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Tensor:
+def slice_scatter(
+    input: Tensor, src: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Tensor:
     """A copy of `input` with `src` in a slice along a dim."""
 
     def part(t):

@@ -110,6 +110,12 @@ def copied_over(old: Value, new: Value) -> Value:
     return executor.record(kernel, (old, new), out=(old.aval,))[0]
 
 
+def zeroed(old: Value) -> Value:
+    """Zeros in place of a value."""
+    kernel = _kernel("zero", old.aval, lambda x: (jnp.zeros_like(x),), grad_name="ZeroBackward0")
+    return executor.record(kernel, (old,), out=(old.aval,))[0]
+
+
 @jax.custom_vjp
 def _over(old, new):
     return new
@@ -177,7 +183,12 @@ def read_view(base: Value, view: Aval, offset: int, name: str = "AsStridedBackwa
     kernel = _KERNELS.get(key)
     if kernel is None:
         kernel = _KERNELS[key] = Kernel(
-            "as_strided", lambda x, *at: (layout.read(x, *at),), (base.aval,), "i" * len(starts), grad_name=name, out=(view,)
+            "as_strided",
+            lambda x, *at: (layout.read(x, *at),),
+            (base.aval,),
+            "i" * len(starts),
+            grad_name=name,
+            out=(view,),
         )
     return executor.record(kernel, (base,), starts)[0]
 
@@ -372,14 +383,16 @@ def check_view(t, old: Value, new: Value) -> None:
     words = "A view was created in no_grad mode and is being modified inplace with grad mode enabled. "
     if not many:
         raise RuntimeError(
-            words + "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by "
+            words
+            + "Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by "
             "moving both the view and the inplace either both inside the no_grad block (if you don't want the inplace to be "
             "tracked) or both outside (if you want the inplace to be tracked)."
         )
     if old.node is not None:
         words = f"Output {nr} of {name} is a view and is being modified inplace. "
     raise RuntimeError(
-        words + "This view is the output of a function that returns multiple views. Such functions do not allow the output "
+        words
+        + "This view is the output of a function that returns multiple views. Such functions do not allow the output "
         "views to be modified inplace. You should replace the inplace operation by an out-of-place one."
     )
 

@@ -1,8 +1,8 @@
 """Type stubs of what exists only at run time: `python -m jtorch._tensor.stubs` writes them, `--check` compares.
 
 Operations become functions and methods when jtorch is imported, where no type checker sees them. A stub in
-`jtorch/_stubs` lists what a namespace, or Tensor, holds at run time and does not bind in its source. The source imports it
-under TYPE_CHECKING; so what is written out by hand is typed where it stands, and only there.
+`jtorch/_stubs` lists what a namespace, or Tensor, holds at run time and does not bind in its source. The source imports
+it under TYPE_CHECKING; so what is written out by hand is typed where it stands, and only there.
 """
 
 from __future__ import annotations

@@ -11,7 +11,18 @@ from jtorch._tensor.base import Tensor as Tensor
 for _module in pkgutil.iter_modules(_families.__path__):
     importlib.import_module(f"{_families.__name__}.{_module.name}")
 
-from jtorch._tensor import composites, creation, derive, functions, indexing, methods, operators, random, reshaping, views  # noqa: E402
+from jtorch._tensor import (  # noqa: E402
+    composites,
+    creation,
+    derive,
+    functions,
+    indexing,
+    methods,
+    operators,
+    random,
+    reshaping,
+    views,
+)
 
 derive.attach()
 for _room in (views, functions, creation, random, indexing, methods, operators, reshaping, composites):

@@ -268,7 +268,9 @@ def unflatten(input: Tensor, dim: int, sizes) -> Tensor:
         raise RuntimeError("unflatten: sizes must be non-empty")
     shape = input.shape
     if -1 not in sizes and math.prod(sizes) != shape[d]:
-        raise RuntimeError(f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({shape[d]}) in the input tensor")
+        raise RuntimeError(
+            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({shape[d]}) in the input tensor"
+        )
     return reshape(input, (*shape[:d], *infer_size(sizes, shape[d]), *shape[d + 1 :]))
 
 
@@ -468,7 +470,9 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     size = input.shape[d]
     i = index.__index__()
     if not -size <= i < size:
-        raise IndexError(f"select(): index {index} out of range for tensor of size {list(input.shape)} at dimension {d}")
+        raise IndexError(
+            f"select(): index {index} out of range for tensor of size {list(input.shape)} at dimension {d}"
+        )
     return select_at(input, d, i % size)
 
 
@@ -660,7 +664,10 @@ def _build_diagonal(a: Aval, k, d1, d2):
         delta = k * strides[d2] if k >= 0 else -k * strides[d1]
     rest = [d for d in range(a.ndim) if d not in (d1, d2)]
     out = aval(
-        (*[a.shape[d] for d in rest], length), a.dtype, a.device, (*[strides[d] for d in rest], strides[d1] + strides[d2])
+        (*[a.shape[d] for d in rest], length),
+        a.dtype,
+        a.device,
+        (*[strides[d] for d in rest], strides[d1] + strides[d2]),
     )
     return out, delta, lambda x: jnp.diagonal(x, k, d1, d2)
 
@@ -682,7 +689,10 @@ def _build_unfold(a: Aval, d, size, step):
     count, own = (n - size) // step + 1, a.stride()[d]
     strides = a.stride()
     out = aval(
-        (*a.shape[:d], count, *a.shape[d + 1 :], size), a.dtype, a.device, (*strides[:d], own * step, *strides[d + 1 :], own)
+        (*a.shape[:d], count, *a.shape[d + 1 :], size),
+        a.dtype,
+        a.device,
+        (*strides[:d], own * step, *strides[d + 1 :], own),
     )
 
     def fn(x):
@@ -716,9 +726,7 @@ def as_strided(input: Tensor, size, stride, storage_offset: int | None = None) -
     """The memory of `input` under any size, strides and offset."""
     size, stride = _ints((size,)), _ints((stride,))
     if len(size) != len(stride):
-        raise RuntimeError(
-            f"mismatch in length of strides and shape: size has {len(size)} dims, strides {len(stride)}"
-        )
+        raise RuntimeError(f"mismatch in length of strides and shape: size has {len(size)} dims, strides {len(stride)}")
     s = storage_of(input)
     offset = input._offset if storage_offset is None else storage_offset
     if min(size, default=0) < 0 or min(stride, default=0) < 0:
@@ -817,7 +825,9 @@ def view_dtype(t: Tensor, dtype: dtypes.dtype) -> Tensor:
     if old == item:
         shape, new_strides, offset = a.shape, strides, t._offset
     elif a.ndim == 0:
-        raise RuntimeError(f"self.dim() cannot be 0 to view {dtypes.SCALAR_NAMES[a.dtype]} as {dtypes.SCALAR_NAMES[dtype]} (different element sizes)")
+        raise RuntimeError(
+            f"self.dim() cannot be 0 to view {dtypes.SCALAR_NAMES[a.dtype]} as {dtypes.SCALAR_NAMES[dtype]} (different element sizes)"
+        )
     elif old > item:
         k = old // item
         if strides[-1] != 1:
@@ -825,7 +835,11 @@ def view_dtype(t: Tensor, dtype: dtypes.dtype) -> Tensor:
                 f"self.stride(-1) must be 1 to view {dtypes.SCALAR_NAMES[a.dtype]} as {dtypes.SCALAR_NAMES[dtype]} "
                 f"(different element sizes), but got {strides[-1]}"
             )
-        shape, new_strides, offset = (*a.shape[:-1], a.shape[-1] * k), (*[s * k for s in strides[:-1]], 1), t._offset * k
+        shape, new_strides, offset = (
+            (*a.shape[:-1], a.shape[-1] * k),
+            (*[s * k for s in strides[:-1]], 1),
+            t._offset * k,
+        )
     else:
         k = item // old
         if a.shape[-1] % k:
@@ -843,7 +857,11 @@ def view_dtype(t: Tensor, dtype: dtypes.dtype) -> Tensor:
                 f"self.storage_offset() must be divisible by {k} to view {dtypes.SCALAR_NAMES[a.dtype]} as "
                 f"{dtypes.SCALAR_NAMES[dtype]} (different element sizes), but got {t._offset}"
             )
-        shape, new_strides, offset = (*a.shape[:-1], a.shape[-1] // k), (*[s // k for s in strides[:-1]], 1), t._offset // k
+        shape, new_strides, offset = (
+            (*a.shape[:-1], a.shape[-1] // k),
+            (*[s // k for s in strides[:-1]], 1),
+            t._offset // k,
+        )
     s = storage_of(t)
     raw = value_of(t).node is None
     out = aval(shape, dtype, a.device, new_strides)
@@ -861,7 +879,13 @@ FUNCTIONS = {
         as_strided, real, imag, view_as_real, view_as_complex,
     )
 }  # fmt: skip
-FUNCTIONS |= {"moveaxis": movedim, "swapaxes": transpose, "swapdims": transpose, "unsafe_split": unsafe_split, "unsafe_chunk": unsafe_chunk}
+FUNCTIONS |= {
+    "moveaxis": movedim,
+    "swapaxes": transpose,
+    "swapdims": transpose,
+    "unsafe_split": unsafe_split,
+    "unsafe_chunk": unsafe_chunk,
+}
 METHODS = {f.__name__: f for f in (view, view_as, reshape_as, expand, expand_as, unfold)}
 
 

@@ -12,7 +12,9 @@ from jtorch._tensor.base import Tensor
 from jtorch._tensor.creation import make
 
 
-def _window(name: str, length: int, periodic: bool, dtype, device, requires_grad: bool, shape, *numbers: float) -> Tensor:
+def _window(
+    name: str, length: int, periodic: bool, dtype, device, requires_grad: bool, shape, *numbers: float
+) -> Tensor:
     """`shape(place, numbers)` over the places -1 ... 1 of a window; a periodic one leaves its last place out."""
     dtype = dtype or dtypes.get_default_dtype()
     if not dtype.is_floating_point:
@@ -39,9 +41,20 @@ def _ones(s, d):
     return lambda: jnp.ones(s, d)
 
 
-def hann_window(window_length: int, periodic: bool = True, *, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False) -> Tensor:
+def hann_window(
+    window_length: int,
+    periodic: bool = True,
+    *,
+    dtype=None,
+    layout=None,
+    device=None,
+    pin_memory=False,
+    requires_grad=False,
+) -> Tensor:
     """A raised cosine."""
-    return hamming_window(window_length, periodic, 0.5, 0.5, dtype=dtype, device=device, requires_grad=requires_grad, _name="hann_window")
+    return hamming_window(
+        window_length, periodic, 0.5, 0.5, dtype=dtype, device=device, requires_grad=requires_grad, _name="hann_window"
+    )
 
 
 def hamming_window(
@@ -56,12 +69,30 @@ def hamming_window(
     return _window(_name, window_length, periodic, dtype, device, requires_grad, shape, alpha, beta)
 
 
-def bartlett_window(window_length: int, periodic: bool = True, *, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False) -> Tensor:
+def bartlett_window(
+    window_length: int,
+    periodic: bool = True,
+    *,
+    dtype=None,
+    layout=None,
+    device=None,
+    pin_memory=False,
+    requires_grad=False,
+) -> Tensor:
     """A triangle."""
     return _window("bartlett_window", window_length, periodic, dtype, device, requires_grad, lambda x: 1 - jnp.abs(x))
 
 
-def blackman_window(window_length: int, periodic: bool = True, *, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False) -> Tensor:
+def blackman_window(
+    window_length: int,
+    periodic: bool = True,
+    *,
+    dtype=None,
+    layout=None,
+    device=None,
+    pin_memory=False,
+    requires_grad=False,
+) -> Tensor:
     """The sum of two cosines that Blackman chose."""
 
     def shape(x):
@@ -70,7 +101,17 @@ def blackman_window(window_length: int, periodic: bool = True, *, dtype=None, la
     return _window("blackman_window", window_length, periodic, dtype, device, requires_grad, shape)
 
 
-def kaiser_window(window_length: int, periodic: bool = True, beta: float = 12.0, *, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False) -> Tensor:
+def kaiser_window(
+    window_length: int,
+    periodic: bool = True,
+    beta: float = 12.0,
+    *,
+    dtype=None,
+    layout=None,
+    device=None,
+    pin_memory=False,
+    requires_grad=False,
+) -> Tensor:
     """Kaiser's window: a Bessel function of a half circle, the narrower the greater beta."""
 
     def bessel(x):

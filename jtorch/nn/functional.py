@@ -609,7 +609,7 @@ def _of_classes(name: str) -> Callable[..., Tensor]:
         if input is not None and target.__class__ is Tensor and target._value.array is not None:
             try:  # the usual case in a few steps: targets met before, all of them classes
                 low, high = target._value.span
-                sure = 0 <= low and high < input._value.aval.shape[1]
+                sure = low >= 0 and high < input._value.aval.shape[1]
             except (AttributeError, IndexError):
                 sure = False
             if not sure:
