@@ -223,7 +223,7 @@ def loss_before_a_step(torch):
 
 @case
 def step_between_of_what_is_not_saved(torch):
-    w, v, x = _net(torch)
+    w, _v, _x = _net(torch)
     opt = torch.optim.SGD([w], 0.1)
     (w * 2).sum().backward()
     other = w.sum()
@@ -465,7 +465,7 @@ def loop_freezes_a_layer(torch):
 
 @case
 def loop_gradient_given(torch):
-    w, v, x = _net(torch)
+    w, _v, x = _net(torch)
     seen = []
     for i in range(4):
         w.grad = None
@@ -488,7 +488,7 @@ def loop_with_function(torch):
             (t,) = ctx.saved_tensors
             return g * 2 + 0 * t
 
-    w, v, x = _net(torch)
+    w, _v, x = _net(torch)
     seen = []
     for _ in range(4):
         w.grad = None
@@ -527,7 +527,7 @@ def loop_hook_in_the_middle_sometimes(torch):
 
 @case
 def loop_gradient_penalty(torch):
-    w, v, x = _net(torch)
+    w, _v, x = _net(torch)
     seen = []
     for _ in range(3):
         w.grad = None
@@ -615,7 +615,11 @@ def inputs_skip_other_leaves(torch):
 def hook_in_place(torch):
     x = _leaf(torch)
     y = x * 2
-    y.register_hook(lambda g: None if g.mul_(5) is None else None)
+
+    def scale(g):
+        g.mul_(5)
+
+    y.register_hook(scale)
     (y * y).sum().backward()
     return x.grad
 
@@ -1319,7 +1323,7 @@ def checkpoint_finds_parameters(torch):
 
 @case
 def checkpoint_keywords_and_nesting(torch):
-    w, v, x = _net(torch)
+    w, _v, x = _net(torch)
     block, calls = _block(torch, w)
     bias = torch.ones(4, requires_grad=True)
     y = torch.utils.checkpoint.checkpoint(block, x, scale=2.0, extra={"bias": bias}, use_reentrant=False)
@@ -1347,7 +1351,7 @@ def checkpoint_in_checkpoint(torch):
 
 @case
 def checkpoint_double_backward(torch):
-    w, v, x = _net(torch)
+    w, _v, x = _net(torch)
     t = x.clone().requires_grad_()
     y = torch.utils.checkpoint.checkpoint(lambda q: torch.tanh(q @ w.t()).pow(2), t, use_reentrant=False)
     (g,) = torch.autograd.grad(y.sum(), t, create_graph=True)

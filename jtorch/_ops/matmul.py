@@ -215,7 +215,8 @@ def inner(input: Array, other: Array) -> Array:
     """Dot products over the last dims of both; with a 0-d operand, plain multiplication."""
     if not input.ndim or not other.ndim:
         if input.dtype != other.dtype:
-            wide = jnp.promote_types(*(x.dtype for x in (input, other) if x.ndim) or (input.dtype, other.dtype))
+            with_dims = [x.dtype for x in (input, other) if x.ndim]
+            wide = with_dims[0] if with_dims else jnp.promote_types(input.dtype, other.dtype)
             input, other = input.astype(wide), other.astype(wide)
         return input * other
     if input.dtype != other.dtype:

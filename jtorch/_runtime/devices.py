@@ -29,12 +29,11 @@ class device:
         elif isinstance(type, str):
             match = re.fullmatch(r"([a-z_]+)(?::(\d+))?", type)
             if not match or match[1] not in _TYPES:
-                if match and match[2] is None or match is None or match[1] not in _TYPES:
-                    raise RuntimeError(
-                        f"Expected one of cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, "
-                        f"lazy, vulkan, mps, meta, hpu, mtia, privateuseone device type at start of device string: "
-                        f"{type.split(':')[0]}"
-                    )
+                raise RuntimeError(
+                    "Expected one of cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, "
+                    "vulkan, mps, meta, hpu, mtia, privateuseone device type at start of device string: "
+                    f"{type.split(':')[0]}"
+                )
             if match[2] is not None:
                 if index is not None:
                     raise RuntimeError(

@@ -478,9 +478,9 @@ class Plan:
     def program(self, arrays: dict):
         """The program for this visit. One that takes inputs' memory is used only when nobody else holds them."""
         self.visits += 1
-        if self.donating is not None:
-            if all(sys.getrefcount(arrays[slot]) == ALONE for slot in self.donating.donated):
-                return self.donating
+        donating = self.donating
+        if donating is not None and all(sys.getrefcount(arrays[slot]) == ALONE for slot in donating.donated):
+            return donating
         if self.plain is not None:
             return self.plain
         if self.cold is None or (self.visits >= HOT and len(self.cold.steps) < 2):

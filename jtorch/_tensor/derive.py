@@ -163,7 +163,7 @@ def lay_out(op: Op, bound: list):
                 x = static_of(op, p, place, x)
                 layout.append(("s", x))
                 entries.append(_missing)
-            elif kind == NUMBER or kind == ARRAYS:
+            elif kind in (NUMBER, ARRAYS):
                 if kind == ARRAYS:
                     raise _expect(op, p.name, place, "tuple of Tensors", x)
                 layout.append(F if x.dtype.category >= dtypes.FLOATING else I)

@@ -259,7 +259,7 @@ def _plan_items(items: tuple[Any, ...], shape: tuple[int, ...], is_tensor: IsTen
     tensor_selects = False
     axis = dim = 0  # of the tensor as it came, and of the result of the views so far
     for item, code in zip(items, kinds, strict=True):
-        if code == _INT or code == _SLICE:
+        if code in (_INT, _SLICE):
             if axis >= ndim:  # only a mask in a list or a second `...` can bring us here
                 raise IndexError(f"too many indices for tensor of dimension {ndim}")
             if code == _INT:
@@ -272,7 +272,7 @@ def _plan_items(items: tuple[Any, ...], shape: tuple[int, ...], is_tensor: IsTen
                     views.append(step)
                 dim += 1
             axis += 1
-        elif axis > ndim and (code == _NONE or code == _BOOL):
+        elif axis > ndim and (code in (_NONE, _BOOL)):
             rank = dim - (axis - ndim)
             raise IndexError(
                 f"Dimension out of range (expected to be in range of [{-rank - 1}, {rank}], but got {dim})"

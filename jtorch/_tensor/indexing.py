@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import numpy as np
 
@@ -107,7 +109,7 @@ def _check_bounds(index: Tensor, size: int, dim: int) -> None:
 
 def _index(t: Tensor, indices: list[Tensor], dims, front: bool) -> Tensor:
     first = dims[0]
-    adjacent = all(b - a == 1 for a, b in zip(dims, dims[1:], strict=False))
+    adjacent = all(b - a == 1 for a, b in itertools.pairwise(dims))
     r = FUNCTIONS["index"](t, indices, tuple(dims))
     if front and adjacent and first:
         width = max(i.ndim for i in indices)
@@ -257,7 +259,7 @@ def _put(t: Tensor, indices: list[Tensor], dims, front: bool, v: Value, accumula
     value = _wrap(v)
     where = index_plan.broadcast_shapes([tuple(i.shape) for i in indices])
     rest = [n for d, n in enumerate(t.shape) if d not in dims]
-    adjacent = all(b - a == 1 for a, b in zip(dims, dims[1:], strict=False))
+    adjacent = all(b - a == 1 for a, b in itertools.pairwise(dims))
     first = dims[0]
     if adjacent and not front:
         result = (*rest[:first], *where, *rest[first:])

@@ -23,9 +23,9 @@ def _checked(f):
 
     @functools.wraps(f)
     def divide(input, other, **options):
-        if (other.__class__ is int or other.__class__ is bool) and not other and isinstance(input, Tensor):
-            if input.dtype.category <= INTEGRAL:
-                raise RuntimeError("ZeroDivisionError")
+        whole = (other.__class__ is int or other.__class__ is bool) and isinstance(input, Tensor)
+        if whole and not other and input.dtype.category <= INTEGRAL:
+            raise RuntimeError("ZeroDivisionError")
         return f(input, other, **options)
 
     return divide
