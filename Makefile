@@ -21,7 +21,7 @@ unit: .venv-test/ready
 	JTORCH_EXECUTION=deferred $(TEST) -m pytest tests -n $(WORKERS) --dist worksteal -q
 
 compat: .venv-test/ready
-	$(TEST) -m pytest compat -n $(WORKERS) --dist worksteal -q  # each test runs in both modes by itself
+	$(TEST) -m pytest compat -n $(WORKERS) --dist worksteal -q --samples 1  # each test runs in both modes by itself
 
 lint: .venv-dev/ready
 	$(DEV)/python -m jtorch._tensor.stubs --check

@@ -32,7 +32,7 @@ from jtorch._runtime import devices
 from jtorch._runtime.avals import Aval, of_array
 from jtorch._runtime.dtypes import FLOATING
 from jtorch._runtime.jax_internals import ArrayImpl, outside_traces
-from jtorch._runtime.kernel import Kernel, compiler_options
+from jtorch._runtime.kernel import MAX_COMPILED, Kernel, compiled, compiler_options, drop_compiled
 
 ref = weakref.ref
 MAX_TRACE = 2000  # steps: a longer trace is cut
@@ -163,6 +163,8 @@ class Stats:
     def __init__(self):
         self.reset()
 
+    hot_programs = 0  # held now
+
     def reset(self):
         self.steps = self.syncs = self.compiles = self.cold = self.hot = 0
         self.compile_seconds = 0.0
@@ -246,11 +248,12 @@ def room(kernel: Kernel | None = None) -> None:
         _mark_grad()
     if T.at.depth >= LOOP and (T.at.depth >= MAX_TRACE or T.at.opening is kernel):
         flush()
-    if _nodes_in_trie > MAX_STEPS:
+    if _nodes_in_trie > MAX_STEPS or len(compiled) + stats.hot_programs > MAX_COMPILED:
         flush()
         T.new_trie()
         T.reset()
-        _nodes_in_trie = 0
+        _nodes_in_trie = stats.hot_programs = 0
+        drop_compiled()
 
 
 class Number:
@@ -575,6 +578,7 @@ class _HotProgram:
             return [env[i] for i in slots]
 
         where = ops[0].kernel.out[0].device
+        stats.hot_programs += 1
         self.call = jax.jit(trace, donate_argnums=(0,), compiler_options=compiler_options(where, False))
 
     def prepare(self, arrays, numbers):

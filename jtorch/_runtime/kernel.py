@@ -40,6 +40,21 @@ def compiler_options(where: devices.device, quick: bool) -> dict | None:
     return {name: value for name, value in (_QUICK if quick else _CPU).items() if name not in flags}
 
 
+# Compiled programs that are held, oldest first. XLA's take 100 kB and more each: past the limit all are dropped (the
+# persistent cache gives back those that are needed again).
+compiled: list[Kernel] = []
+MAX_COMPILED = 1500
+
+
+def drop_compiled() -> None:
+    """Forgets all compiled programs."""
+    for kernel in compiled:
+        kernel._compiled = None
+        kernel._calls = 0
+    compiled.clear()
+    jax.clear_caches()
+
+
 class Kernel:
     """`fn(*arrays, *numbers)` gives a tuple of arrays. `inputs` are avals, `numbers` a string of "f" and "i"."""
 
@@ -96,6 +111,7 @@ class Kernel:
             kernel.__name__ = kernel.__qualname__ = self.name.replace(".", "_") or "kernel"
             options = compiler_options(self.out[0].device, self._calls < WARM)
             self._compiled = jax.jit(kernel, compiler_options=options)
+            compiled.append(self)
         return self._compiled
 
     def vjp(self, needs: tuple[bool, ...], given: tuple[bool, ...]) -> tuple[Kernel, tuple[bool, ...]]:
