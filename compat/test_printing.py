@@ -143,7 +143,7 @@ OPTIONS = [
 ]  # fmt: skip
 UNDER_OPTIONS = [
     "T(1.5)", "T([1.0, 2.0, nan])", "T([1e-10, 1.0])", "T([1.0, 10000.0])", "T([0.5, 10000.0, -inf])",
-    "T([1 + 1e-9j, 2.5])", "torch.arange(12)", "torch.arange(24.0).view(2, 3, 4) / 7", "torch.zeros(0, 3)",
+    "T([1 + 1e-9j, 2.5])", "torch.arange(12)", "torch.arange(24.0).view(2, 3, 4) / 8", "torch.zeros(0, 3)",
     "torch.ones(3, 30, dtype=torch.float64)", "torch.arange(40, dtype=torch.int32) * 100",
 ]  # fmt: skip
 

@@ -207,7 +207,10 @@ def _flatten_into(data, shape, depth: int, flat: list) -> None:
                 raise TypeError(f"'{type(data).__name__}' object cannot be interpreted as an integer")
             raise TypeError(f"must be real number, not {type(data).__name__}")
         elif isinstance(data, str):
-            raise ValueError("too many dimensions 'str'") if depth else TypeError("new(): invalid data type 'str'")
+            # torch takes a string for a sequence, but only where it looks for the shape: at the first leaf.
+            if depth and not flat:
+                raise ValueError("too many dimensions 'str'")
+            raise TypeError("new(): invalid data type 'str'")
         else:
             raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
         return
