@@ -109,17 +109,13 @@ _PROMOTED: dict[tuple[dtype, dtype], dtype] = {}
 def _promote(a: dtype, b: dtype) -> dtype:
     if a is b:
         return a
+    given = f"{_scalar_name(a)} and {_scalar_name(b)}"
     if a.category > b.category:
         a, b = b, a
     if a in _EIGHTS or b in _EIGHTS:
-        raise RuntimeError(
-            f"Promotion for Float8 Types is not supported, attempted to promote {_scalar_name(a)} and {_scalar_name(b)}"
-        )
+        raise RuntimeError(f"Promotion for Float8 Types is not supported, attempted to promote {given}")
     if (a in _WIDE_UNSIGNED or b in _WIDE_UNSIGNED) and b.category != FLOATING:
-        raise RuntimeError(
-            "Promotion for uint16, uint32, uint64 types is not supported, attempted to promote "
-            f"{_scalar_name(a)} and {_scalar_name(b)}"
-        )
+        raise RuntimeError(f"Promotion for uint16, uint32, uint64 types is not supported, attempted to promote {given}")
     if b.category == COMPLEX:
         if a.category < FLOATING:
             return b
