@@ -5,7 +5,7 @@ DEMO := .venv/bin/python
 TEST := .venv-test/bin/python
 DEV := .venv-dev/bin
 
-.PHONY: demo tutorial test unit compat lint format clean
+.PHONY: demo tutorial test unit compat report lint format clean
 
 demo: .venv/ready
 	$(DEMO) -m jtorch examples/digits_cnn.py --out digits.png
@@ -20,8 +20,15 @@ unit: .venv-test/ready
 	JTORCH_EXECUTION=eager $(TEST) -m pytest tests -n $(WORKERS) --dist worksteal -q
 	JTORCH_EXECUTION=deferred $(TEST) -m pytest tests -n $(WORKERS) --dist worksteal -q
 
+# Every battery, module and optimizer in both modes; of the operations' database forward and gradient in the default mode.
 compat: .venv-test/ready
-	$(TEST) -m pytest compat -n $(WORKERS) --dist worksteal -q --samples 1  # each test runs in both modes by itself
+	$(TEST) -m pytest compat -n $(WORKERS) --dist worksteal -q --samples 1 --ignore=compat/test_opinfo.py
+	$(TEST) -m pytest compat/test_opinfo.py -n $(WORKERS) --dist worksteal -q --samples 1 --mode deferred \
+		-k "test_forward or test_gradient"
+
+# The whole database, all checks, both modes: over half an hour on two cores. Writes compat/REPORT.md.
+report: .venv-test/ready
+	$(TEST) -m pytest compat -n $(WORKERS) --dist worksteal -q --report
 
 lint: .venv-dev/ready
 	$(DEV)/python -m jtorch._tensor.stubs --check

@@ -37,6 +37,8 @@ def span(index: Any) -> tuple[int, int] | None:
     array = v.array
     if array.__class__ is not ArrayImpl or not v.aval.numel or v.aval.device is not devices.CPU:
         return None
+    if v.aval.dtype.category > dtypes.INTEGRAL:
+        return None  # no index at all: the operation says so
     found = v.__dict__.get("span")
     if found is None:
         if not array.is_ready():
