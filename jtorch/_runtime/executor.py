@@ -40,6 +40,7 @@ LOOP = 256  # steps: a trace this long is cut where it comes round to the operat
 MAX_STEPS = 200_000  # steps in the trie before it is thrown away, about 150 MB of them
 DONATE_BYTES = 1 << 16  # XLA copies a donated input that it also reads late: below this, that costs more than it saves
 HOT = 2  # the visit at which a trace is compiled whole
+SCOPE = "jtorch."  # with its place in the trace, each operation's name inside a compiled one: what profiles go by
 
 
 class _Lazy:
@@ -133,7 +134,6 @@ class Trace:
         self.roots[True].grad, self.roots[False].grad = True, False
 
     def reset(self):
-        self.at = self.roots[None if self.eager else self.grad]
         # All by slot, so that a signal between two statements leaves an entry too many at worst, never a shift.
         self.made: dict = {}  # slot -> weak reference to the value
         self.arrays: dict = {}  # slot of an input -> its array
@@ -144,8 +144,10 @@ class Trace:
         self.dirty: dict = {}  # slot -> what is known of the in-place write that came after
         self.device = None  # where the trace runs, once something says so
         self.observed = False  # somebody looks at the graph of this trace
-        self.pending: Any = None  # (end, live) of a run that has begun
         self.epoch = object()
+        # Last, so that a run whose end was cut off is ended again.
+        self.at = self.roots[None if self.eager else self.grad]
+        self.pending: Any = None  # (end, live) of a run that has begun
         self.done.clear()
 
 
@@ -171,6 +173,8 @@ class Stats:
 
 
 stats = Stats()
+# The profile that is on, told of every run: `run(execute, end, live)` runs a trace, `kernel(kernel, args)` one kernel.
+observer: Any = None
 _nodes_in_trie = 0
 _LOG = {part.strip() for part in os.environ.get("JTORCH_LOG", "").split(",")}
 
@@ -343,10 +347,10 @@ def run_now(kernel: Kernel, values, numbers=(), out=None) -> list[Value]:
         if traced:
             results = kernel.fn(*args)
         elif values and outside_traces():
-            results = kernel.run(*args)
+            results = kernel.run(*args) if observer is None else observer.kernel(kernel, args)
         else:
             with _at_once(avals[0].device):
-                results = kernel.run(*args)
+                results = kernel.run(*args) if observer is None else observer.kernel(kernel, args)
         made = []
         for a, r in zip(avals, results, strict=True):
             v = Value(a)
@@ -392,12 +396,16 @@ def flush() -> None:
         if T.at is not BUSY:
             if T.at.parent is None:
                 return
+            T.done.clear()
             T.pending = T.at, _live()
             T.at = BUSY
         end, live = T.pending
         if live and not T.done:
             try:
-                _execute(end, live)
+                if observer is None:
+                    _execute(end, live)
+                else:
+                    observer.run(_execute, end, live)
             except Exception:
                 _forget_slots()
                 T.reset()
@@ -409,7 +417,7 @@ def flush() -> None:
         T.reset()
 
 
-def _execute(end: Step, live) -> None:
+def _execute(end: Step, live) -> _ColdProgram | _HotProgram:
     stats.syncs += 1
     slots = tuple([slot for slot, _ in live])
     plan = end.programs.get(slots)
@@ -425,6 +433,7 @@ def _execute(end: Step, live) -> None:
         with _at_once(T.device or devices.CPU):
             T.done.extend(starmap(program.call, (args,)))
     program.ran()
+    return program
 
 
 @contextlib.contextmanager
@@ -542,7 +551,8 @@ class _ColdProgram:
         for place, s in enumerate(self.steps):
             args = [env[i] for i in s.ins]
             args += [np.float64(numbers[i]) if k == "f" else np.int64(numbers[i]) for k, i in s.numbers]
-            for slot, r in enumerate(s.kernel.run(*args), s.slot):
+            results = s.kernel.run(*args) if observer is None else observer.kernel(s.kernel, args)
+            for slot, r in enumerate(results, s.slot):
                 env[slot] = r
             for i in s.ins:
                 if last[i] == place:
@@ -570,10 +580,12 @@ class _HotProgram:
 
         def trace(given_arrays, kept_arrays, floats, ints):
             env = dict(zip(given, given_arrays, strict=True)) | dict(zip(kept, kept_arrays, strict=True))
-            for s in ops:
+            for at, s in enumerate(ops):
                 args = [env[i] for i in s.ins]
                 numbers = [(floats if n[0] == "f" else ints)[place[n]] for n in s.numbers]
-                for slot, r in enumerate(s.kernel.fn(*args, *numbers), s.slot):
+                with jax.named_scope(f"{SCOPE}{at}"):
+                    results = s.kernel.fn(*args, *numbers)
+                for slot, r in enumerate(results, s.slot):
                     env[slot] = r
             return [env[i] for i in slots]
 
