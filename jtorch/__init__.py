@@ -154,12 +154,8 @@ def typename(obj) -> str:
     return obj.type() if isinstance(obj, Tensor) else f"{type(obj).__module__}.{type(obj).__qualname__}"
 
 
-def compile(model=None, **options):
-    """Accepts torch's call and gives the function back: traces are compiled as they are met again anyway."""
-    return (lambda fn: fn) if model is None else model
-
-
 from jtorch import autograd as autograd  # noqa: E402
+from jtorch import compiler as compiler  # noqa: E402
 from jtorch import cuda as cuda  # noqa: E402
 from jtorch import fft as fft  # noqa: E402
 from jtorch import linalg as linalg  # noqa: E402
@@ -173,3 +169,4 @@ from jtorch import utils as utils  # noqa: E402
 from jtorch._alias import install as install  # noqa: E402
 from jtorch.autograd.anomaly_mode import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled  # noqa: E402
 from jtorch.autograd.anomaly_mode import is_anomaly_enabled as is_anomaly_enabled  # noqa: E402
+from jtorch.compiler import compile as compile  # noqa: E402

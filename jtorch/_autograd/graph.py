@@ -283,6 +283,13 @@ class Modified:
     def __init__(self, aval, expected: int, version: Callable[[], int], name: str | None, nr: int):
         self.aval, self.expected, self.version, self.name, self.nr = aval, expected, version, name, nr
 
+    def again(self, epoch) -> Modified:
+        """The same word in another trace that took the same way."""
+        word = Modified(self.aval, self.expected, self.version, self.name, self.nr)
+        if self.by is not None:
+            word.by = epoch, self.by[1]
+        return word
+
 
 def modified_error(m: Modified) -> RuntimeError:
     kind = SCALAR_NAMES[m.aval.dtype]
@@ -346,7 +353,7 @@ def materialise(values: list[Value]) -> bool:
     for v in values:
         step = next((freed[v.slot] for freed in T.freed if v.slot in freed), None)
         if step is not None:
-            _attach(v, T.nodes.get(step) or _freed_node(step), v.slot - step.slot)
+            _attach(v, freed_node(T.freed, v.slot), v.slot - step.slot)
         else:
             pending.append(v)
     if not pending:
@@ -441,6 +448,12 @@ def _freed_node(step: Step) -> Node:
     # Its relatives go by a table of their own: T's would keep alive what was not freed.
     node = T.nodes[step] = FreedNode(step, {}, T.nodes_in, T.numbers)
     return node
+
+
+def freed_node(freed: list, slot: int) -> Node:
+    """The node of a value in a trace whose graph a backward has freed."""
+    step = next(f[slot] for f in freed if slot in f)
+    return T.nodes.get(step) or _freed_node(step)
 
 
 def _edge(slot: int, producers):

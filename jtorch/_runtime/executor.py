@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import os
 import sys
 import threading
@@ -37,6 +38,7 @@ from jtorch._runtime.kernel import MAX_COMPILED, Kernel, compiled, compiler_opti
 ref = weakref.ref
 MAX_TRACE = 2000  # steps: a longer trace is cut
 LOOP = 256  # steps: a trace this long is cut where it comes round to the operation it began with
+MAX_REGION = 20_000  # steps: what `jtorch.compile` keeps in one trace
 MAX_STEPS = 200_000  # steps in the trie before it is thrown away, about 150 MB of them
 DONATE_BYTES = 1 << 16  # XLA copies a donated input that it also reads late: below this, that costs more than it saves
 HOT = 2  # the visit at which a trace is compiled whole
@@ -91,7 +93,7 @@ class Step:
     """
 
     __slots__ = (
-        "aval", "children", "depth", "end", "extra", "grad", "ins", "jumps", "kernel", "kind", "node", "numbers", "opening", "outs", "parent",
+        "aval", "children", "compiled", "depth", "end", "extra", "grad", "ins", "jumps", "kernel", "kind", "node", "numbers", "opening", "outs", "parent",
         "programs", "slot",
     )  # fmt: skip
 
@@ -110,6 +112,14 @@ class Step:
         # Whether what is recorded below is differentiable: a fact of the path, whatever interrupts a change of mode.
         self.grad = None if parent is None else parent.grad
         self.extra = None
+        self.compiled = False  # whether a trace that goes through here was compiled whole
+
+    def root(self) -> Step:
+        """The step without a parent that this one is below of."""
+        at = self
+        while at.parent is not None:
+            at = at.parent
+        return at
 
 
 class Trace:
@@ -117,7 +127,7 @@ class Trace:
 
     __slots__ = (
         "arrays", "at", "device", "dirty", "done", "eager", "epoch", "freed", "grad", "made", "nodes", "nodes_in", "numbers",
-        "observed", "owner", "pending", "roots",
+        "observed", "owner", "patience", "pending", "region", "roots",
     )  # fmt: skip
 
     def __init__(self):
@@ -125,6 +135,7 @@ class Trace:
         self.grad = True
         self.eager = os.environ.get("JTORCH_EXECUTION", "deferred") == "eager"
         self.done: deque = deque()
+        self.region: Any = None  # what `jtorch.compile` keeps together: told of each sync, by `cut(why)`
         self.new_trie()
         self.reset()
 
@@ -144,11 +155,12 @@ class Trace:
         self.dirty: dict = {}  # slot -> what is known of the in-place write that came after
         self.device = None  # where the trace runs, once something says so
         self.observed = False  # somebody looks at the graph of this trace
+        self.patience = HOT  # the visit at which this trace is compiled whole
+        self.pending: Any = None  # (end, live) of a run that has begun and whose results are not handed over yet
         self.epoch = object()
-        # Last, so that a run whose end was cut off is ended again.
-        self.at = self.roots[None if self.eager else self.grad]
-        self.pending: Any = None  # (end, live) of a run that has begun
         self.done.clear()
+        # Last: until then a flush that was interrupted is begun again.
+        self.at = self.roots[None if self.eager else self.grad]
 
 
 T = Trace()
@@ -168,7 +180,7 @@ class Stats:
     hot_programs = 0  # held now
 
     def reset(self):
-        self.steps = self.syncs = self.compiles = self.cold = self.hot = 0
+        self.steps = self.syncs = self.compiles = self.cold = self.hot = self.replays = 0
         self.compile_seconds = 0.0
 
 
@@ -237,6 +249,7 @@ def mark(*key) -> None:
     step = T.at.children.get(key)
     if step is None:
         step = grow(key, Step(T.at, "mark"))
+        step.extra = key
     T.at = step
 
 
@@ -250,8 +263,12 @@ def room(kernel: Kernel | None = None) -> None:
         flush()
     if T.at.grad is not T.grad and T.at.grad is not None:
         _mark_grad()
-    if T.at.depth >= LOOP and (T.at.depth >= MAX_TRACE or T.at.opening is kernel):
-        flush()
+    if T.at.depth >= LOOP:
+        if T.region is None:
+            if T.at.depth >= MAX_TRACE or T.at.opening is kernel:
+                flush()
+        elif T.at.depth >= MAX_REGION:
+            flush(f"more than {MAX_REGION} operations")
     if _nodes_in_trie > MAX_STEPS or len(compiled) + stats.hot_programs > MAX_COMPILED:
         flush()
         T.new_trie()
@@ -372,6 +389,8 @@ def concrete(v: Value):
         flush()
         if v.array is None:
             raise RuntimeError("a pending value was lost: the trace that held it was cut off by an error")
+    elif T.region is not None:
+        T.region.cut("a value was needed on the host")
     return v.array
 
 
@@ -385,8 +404,8 @@ def path(end: Step) -> list[Step]:
     return steps
 
 
-def flush() -> None:
-    """Runs what is pending.
+def flush(why: str = "a value was needed on the host") -> None:
+    """Runs what is pending. `why` is what a compiled region, cut here, tells its user.
 
     Nothing is lost if this is interrupted: from the moment a run begins nothing is recorded (`T.at` is BUSY), its results
     are stored by one C call, and handing them to the values can be begun again; the next flush goes on where this one
@@ -397,6 +416,8 @@ def flush() -> None:
             if T.at.parent is None:
                 return
             T.done.clear()
+            if T.region is not None:
+                T.region.cut(why)
             T.pending = T.at, _live()
             T.at = BUSY
         end, live = T.pending
@@ -456,6 +477,14 @@ def _live() -> list[tuple[int, Value]]:
     return live
 
 
+_slot = operator.itemgetter(0)
+
+
+def settled() -> bool:
+    """Whether no pending value has a graph that goes on: running the trace now costs nothing but the run."""
+    return T.at is BUSY or not _held()[1]
+
+
 def _held():
     live, lazy = [], []
     end = T.at.end
@@ -465,6 +494,7 @@ def _held():
             live.append((slot, v))
             if v.node is LAZY:
                 lazy.append(v)
+    live.sort(key=_slot)  # the same values are the same program, in whatever order they were made
     return live, lazy
 
 
@@ -495,10 +525,9 @@ class Plan:
             return donating
         if self.plain is not None:
             return self.plain
-        if self.cold is None or (self.visits >= HOT and len(self.cold.steps) < 2):
+        if self.cold is None:
             self.cold = _ColdProgram([s for s in path(self.end) if s.kernel is not None], self.slots)
-            return self.cold
-        if self.visits < HOT:
+        if self.visits < T.patience or len(self.cold.steps) < 2:
             return self.cold
         if self.donating is None:
             donated = self._donations(arrays)
@@ -563,7 +592,7 @@ class _ColdProgram:
 class _HotProgram:
     """A trace as one compiled program. The inputs in the slots `donated` give their memory to results."""
 
-    __slots__ = ("began", "call", "donated", "floats", "ints", "kept", "name", "visits")
+    __slots__ = ("began", "call", "donated", "floats", "ints", "kept", "name", "visits", "why")
 
     def __init__(self, end: Step, slots: tuple[int, ...], donated: list[int], visits: int):
         self.visits = visits
@@ -571,6 +600,9 @@ class _HotProgram:
         steps = path(end)
         ops = [s for s in steps if s.kernel is not None]
         self.name = f"{len(ops)} operations ({ops[0].kernel.name} ... {ops[-1].kernel.name})"
+        self.why = _why(end, slots) if "recompiles" in _LOG else ""
+        for s in (end.root(), *steps):
+            s.compiled = True
         self.donated = donated
         self.kept = [s.slot for s in steps if s.kind == "in" and s.slot not in set(donated)]
         self.floats = sorted({i for s in ops for k, i in s.numbers if k == "f"})
@@ -611,7 +643,45 @@ class _HotProgram:
             stats.compiles += 1
             stats.compile_seconds += seconds
             if "recompiles" in _LOG:
-                print(f"jtorch: compiled {self.name} at visit {self.visits} in {seconds:.2f} s", file=sys.stderr)
+                print(
+                    f"jtorch: compiled {self.name} at visit {self.visits} in {seconds:.2f} s: {self.why}",
+                    file=sys.stderr,
+                )
+
+
+def _why(end: Step, slots: tuple[int, ...]) -> str:
+    """What sets a trace that is compiled apart from those compiled before, in a line."""
+    if end.compiled:
+        others = [p for p in end.programs.values() if p.plain is not None or p.donating is not None]
+        mine = [p for p in others if p.slots == slots]
+        if mine:
+            return "the same operations, but others hold (or no longer hold) its inputs"
+        if others:
+            before = others[-1].slots
+            return f"the same operations, but {len(slots)} results are still held (it was {len(before)})"
+        return "it is the beginning of a longer trace that was compiled"
+    at, below = end, end
+    while not at.compiled:
+        if at.parent is None:
+            return "the first of its kind"
+        at, below = at.parent, at
+    mine = _describe(below)
+    for step in at.children.values():
+        if step.compiled:
+            return f"after {at.depth} steps in common, {mine} where it was {_describe(step)}"
+    return f"it goes on, with {mine}, where a compiled trace ended"
+
+
+def _describe(step: Step) -> str:
+    """A step in words."""
+    if step.kind == "in":
+        return f"an input {step.aval}" + ("" if step.node is None else " that requires grad")
+    if step.kernel is None:
+        if step.extra is None:
+            return "a change of the grad mode"
+        return "the beginning of a compiled function" if step.extra == ("compiled",) else f"a note ({step.extra[0]})"
+    results = ", ".join(str(a) for a, _ in step.outs)
+    return f"{step.kernel.name} -> {results}"
 
 
 # ---- modes -----------------------------------------------------------------------------------------------------------

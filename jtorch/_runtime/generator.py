@@ -38,6 +38,9 @@ _NORMAL = _STATE + WORDS + 1
 _NORMAL_VALID = _NORMAL + 2
 
 
+looks = [0]  # how often any state was set or looked at
+
+
 class Generator:
     """A stream of random numbers: the same seed gives torch's own.
 
@@ -59,6 +62,7 @@ class Generator:
         """
         if isinstance(seed, bool) or not hasattr(seed, "__index__") or getattr(seed, "ndim", 0):
             raise RuntimeError(f"manual_seed expected a long, but got {type(seed).__name__}")
+        looks[0] += 1
         value = operator.index(seed)
         if not -(1 << 63) <= value < 1 << 64:
             raise ValueError("Overflow when unpacking long long")
@@ -80,6 +84,7 @@ class Generator:
 
     def get_state(self) -> np.ndarray:
         """The whole state, uint8 of 5056 bytes, laid out as torch lays it out."""
+        looks[0] += 1
         slots = np.zeros(STATE_BYTES // 8, np.uint64)
         with self.lock:
             position = 0 if self.engine.fresh else self.engine.position
@@ -95,6 +100,7 @@ class Generator:
 
     def set_state(self, state: np.ndarray) -> Generator:
         """Takes over a state made by `get_state` or by torch. RuntimeError if it is none; TypeError if not bytes."""
+        looks[0] += 1
         state = np.asarray(state)
         if state.dtype != np.uint8:
             raise TypeError("RNG state must be a torch.ByteTensor")

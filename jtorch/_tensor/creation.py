@@ -55,6 +55,9 @@ def wrap(v: Value, requires_grad: bool = False) -> Tensor:
     return t
 
 
+log: Any = None  # while a compiled function is watched: takes note of what it makes out of Python data, and of draws
+
+
 def place(array, dtype: dtypes.dtype, device) -> Value:
     """A host array as a value on a device."""
     where = devices.canonical(device)
@@ -64,6 +67,8 @@ def place(array, dtype: dtypes.dtype, device) -> Value:
         v.array = jax.device_put(
             np.ascontiguousarray(array).reshape(array.shape), devices.to_jax(where), may_alias=False
         )
+    if log is not None:
+        log.made.append(v)
     return v
 
 

@@ -29,7 +29,7 @@ def run_inplace(key: str, targets: Sequence[Tensor], *args, **kwargs) -> None:
         if v.aval is not old.aval:
             v = alias(cast(v, old.aval.dtype), old.aval.strides)
         fresh.append(v)
-        alone = alone and (t._storage is None or _sole(t, old))
+        alone = alone and (t._storage is None or is_sole(t, old))
     if alone:
         _write_alone(targets, fresh)
     else:
@@ -40,11 +40,13 @@ def run_inplace(key: str, targets: Sequence[Tensor], *args, **kwargs) -> None:
                 write(t, v)
         finally:
             executor.set_grad(enabled)
-    if T.at.depth > LONG:
+    if T.region is not None:
+        T.region.stepped = True
+    elif T.at.depth > LONG:
         executor.flush()
 
 
-def _sole(t: Tensor, v: Value) -> bool:
+def is_sole(t: Tensor, v: Value) -> bool:
     """Whether a tensor that has a storage is the only one left on it, and covers it."""
     s = t._storage
     if len(s.aliases) > 1:

@@ -13,6 +13,7 @@ import numpy as np
 from jtorch._runtime import devices, draws, draws_rejection, dtypes, generator
 from jtorch._runtime.generator import Generator as HostGenerator
 from jtorch._runtime.generator import default_generator
+from jtorch._tensor import creation
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.creation import _like, copy_out, place, sizes, wrap
 from jtorch._tensor.creation import _OutOp as OutOp
@@ -127,6 +128,8 @@ def fork_rng(
 def _drawn(where, shape, dtype, g, host, key_draw, requires_grad=False) -> Tensor:
     """A tensor drawn on a device: `host(generator)` gives NumPy numbers, `key_draw(key)` JAX ones."""
     stream = _stream(g, where)
+    if creation.log is not None:
+        return _logged(lambda: _drawn(where, shape, dtype, g, host, key_draw), requires_grad)
     if where.type == "cpu":
         with stream.lock:
             return wrap(place(host(stream), dtype, where), requires_grad)
@@ -136,6 +139,19 @@ def _drawn(where, shape, dtype, g, host, key_draw, requires_grad=False) -> Tenso
 
     array = jax.device_put(key_draw(stream.key()), devices.to_jax(where))  # type: ignore[attr-defined]
     return wrap(executor.of(array), requires_grad)
+
+
+def _logged(draw: Callable[[], Tensor], requires_grad: bool) -> Tensor:
+    """A draw of which a watched function's replay is told how to make it again."""
+    watcher, creation.log = creation.log, None
+    try:
+        t = draw()
+    finally:
+        creation.log = watcher
+    watcher.draws.append((t._value, lambda: draw()._value))
+    if requires_grad:
+        t.requires_grad = True
+    return t
 
 
 def _floating(dtype, out=None) -> dtypes.dtype:

@@ -13,10 +13,10 @@ from jtorch.optim.optimizer import (
     check_at_least_zero,
     check_implementation,
     check_lr,
+    full,
     has_decay,
     run_closure,
     step_counter,
-    zeros,
 )
 
 
@@ -88,5 +88,5 @@ class Adagrad(Optimizer):
         state = self.state[param]
         if not state:
             state["step"] = step_counter(param)
-            state["sum"] = zeros(param) + (complex(start, start) if param.is_complex() else start)
+            state["sum"] = full(param, complex(start, start) if param.is_complex() else start)
         return state

@@ -83,6 +83,6 @@ class ASGD(Optimizer):
         if not state:
             state["step"] = step_counter(param)
             state["eta"] = step_counter(param) + (lr.detach() if isinstance(lr, Tensor) else lr)
-            state["mu"] = step_counter(param) + 1
+            state["mu"] = step_counter(param, 1)
             state["ax"] = zeros(param)
         return state

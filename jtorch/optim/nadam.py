@@ -91,7 +91,7 @@ class NAdam(Optimizer):
         state = self.state[param]
         if not state:
             state["step"] = step_counter(param)
-            state["mu_product"] = step_counter(param) + 1
+            state["mu_product"] = step_counter(param, 1)
             state["exp_avg"] = zeros(param)
             state["exp_avg_sq"] = zeros(param)
         return state

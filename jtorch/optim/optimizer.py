@@ -13,8 +13,12 @@ from copy import deepcopy
 from itertools import chain
 from typing import Any
 
+import numpy as np
+
 from jtorch._autograd.modes import enable_grad, no_grad
 from jtorch._runtime import dtypes
+from jtorch._tensor.base import wrap
+from jtorch._tensor.creation import place
 from jtorch._tensor.tensor import Tensor
 
 ParamsT = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -362,11 +366,21 @@ def has_decay(weight_decay: Any) -> bool:
     return isinstance(weight_decay, Tensor) or weight_decay != 0
 
 
-def step_counter(param: Tensor) -> Tensor:
+def _full(shape: tuple[int, ...], value: Any, dtype: Any, param: Tensor) -> Tensor:
+    # Made on the host, not by an operation: a first step is then the same trace as those that follow.
+    return wrap(place(np.full(shape, value, dtype.np), dtype, param.device))
+
+
+def step_counter(param: Tensor, start: float = 0) -> Tensor:
     """A state's "step": a 0-d float tensor, on the parameter's device so that a step stays one program."""
-    return param.new_zeros((), dtype=dtypes.float64 if dtypes.get_default_dtype() is dtypes.float64 else dtypes.float32)
+    return _full((), start, dtypes.float64 if dtypes.get_default_dtype() is dtypes.float64 else dtypes.float32, param)
+
+
+def full(param: Tensor, value: Any) -> Tensor:
+    """State of the parameter's shape, dtype and device, filled with a number."""
+    return _full(tuple(param.shape), value, param.dtype, param)
 
 
 def zeros(param: Tensor) -> Tensor:
-    """State of the parameter's shape, dtype and device."""
-    return param.detach().new_zeros(tuple(param.shape))
+    """State of the parameter's shape, dtype and device, all zero."""
+    return full(param, 0)

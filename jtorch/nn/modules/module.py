@@ -524,11 +524,24 @@ class Module(StateDictMixin):
         return self.forward(*args, **kwargs)
 
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
-        return Module.__call__(self, *args, **kwargs)
+        return self._call_uncompiled(args, kwargs) if self._hooked else self.forward(*args, **kwargs)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles this module's calls from now on, in place. Takes the arguments of `torch.compile`."""
+        from jtorch.compiler import compile
+
+        self.__dict__["_compiled_call_impl"] = compile(self._call_impl, *args, **kwargs)
+        self.__dict__["_hooked"] = True  # so that a call looks for it
 
     def _call_with_hooks(self, args: tuple, kwargs: dict) -> Any:
+        if self._compiled_call_impl is not None:
+            return self._compiled_call_impl(*args, **kwargs)
+        return self._call_uncompiled(args, kwargs)
+
+    def _call_uncompiled(self, args: tuple, kwargs: dict) -> Any:
         if not any(self.__dict__[name] for name in _CALL_TABLES):
-            self.__dict__.pop("_hooked", None)
+            if self._compiled_call_impl is None:
+                self.__dict__.pop("_hooked", None)
             if not _hooks.any_global():
                 Module._hooked = False  # all hooks are gone: calls are cheap again
                 return self.forward(*args, **kwargs)
