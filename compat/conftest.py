@@ -3,6 +3,8 @@
 pytest compat -n 2                      everything, both modes
 pytest compat -k "matmul and forward" --mode eager --samples 10
 pytest compat -n 2 --report             also writes compat/REPORT.md
+pytest compat -k ... --rows a.jsonl     notes the results down as they come; `python -m compat.report a.jsonl b.jsonl`
+                                        makes one report of several such runs
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ import torch
 torch.set_num_threads(1)
 
 HERE = Path(__file__).parent
-RESULTS = HERE / ".results.json"
 MODES = ("eager", "deferred")
 
 
@@ -36,6 +37,8 @@ def pytest_addoption(parser):
         help="execution modes to run in (both, or what JTORCH_EXECUTION says)",
     )
     group.addoption("--samples", type=int, default=2, help="sample inputs per operation and dtype")
+    group.addoption("--dtypes", choices=("common", "all"), default="common", help="dtypes of the operations' database")
+    group.addoption("--rows", default=None, help="append the results to this file, one JSON object a test")
     group.addoption("--report", action="store_true", help="write compat/REPORT.md from this run")
     group.addoption("--library", default="jtorch", help="what is judged; `torch` judges the suite itself")
 
@@ -87,6 +90,12 @@ def samples(request) -> int:
     return request.config.getoption("--samples")
 
 
+@pytest.fixture
+def all_dtypes(request) -> bool:
+    """Whether the operations' database is judged in all its dtypes, or in the commonest."""
+    return request.config.getoption("--dtypes") == "all"
+
+
 # ---- results ---------------------------------------------------------------------------------------------------------
 
 
@@ -97,9 +106,11 @@ def pytest_runtest_logreport(report):
     if report.when == "call" or (report.when == "setup" and report.outcome != "passed"):
         outcome = "expected" if hasattr(report, "wasxfail") else report.outcome
         rows = [value for name, value in report.user_properties if name == "compat"]
-        config._compat_results.append(
-            {"id": report.nodeid, "outcome": outcome, "seconds": report.duration, "rows": rows}
-        )
+        result = {"id": report.nodeid, "outcome": outcome, "seconds": report.duration, "rows": rows}
+        config._compat_results.append(result)
+        if config.getoption("--rows"):
+            with open(config.getoption("--rows"), "a") as file:
+                file.write(json.dumps(result) + "\n")
 
 
 _CONFIG: list = [None]
@@ -115,7 +126,6 @@ def pytest_sessionfinish(session):
         return
     from compat import report
 
-    RESULTS.write_text(json.dumps(config._compat_results))
     report.write(config._compat_results, HERE / "REPORT.md")
 
 

@@ -13,12 +13,14 @@ from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.opinfo.core import OpInfo, SampleInput
 
 from compat import bridge, judge
-from compat.ledger import Ledger
+from compat.ledger import Ledger, Nothing, Tally
 
 FORWARD_DTYPES = (torch.float32, torch.int64, torch.bool, torch.complex64, torch.bfloat16)
+MORE_DTYPES = (torch.float64, torch.float16, torch.int32, torch.uint8)
 GRADIENT_DTYPES = (torch.float32, torch.complex64)
+MORE_GRADIENT_DTYPES = (torch.float64, torch.bfloat16)
 LARGEST = 20_000  # elements; samples above it are left out
-DRAWN = 12  # samples looked at when choosing
+DRAWN = 40  # samples looked at when choosing
 
 # Results that hold whatever memory held before.
 UNDEFINED = {
@@ -31,17 +33,6 @@ UNDEFINED = {
     "resize_",
     "resize_as_",
 }
-SECOND_ORDER = {
-    "add", "sub", "mul", "div", "pow", "exp", "log", "sin", "cos", "tanh", "sigmoid", "sqrt", "rsqrt", "reciprocal",
-    "square", "sum", "mean", "prod", "var", "std", "norm", "matmul", "mm", "bmm", "mv", "dot", "addmm", "einsum",
-    "cumsum", "cumprod", "logsumexp", "softmax", "log_softmax", "where", "gather", "index_select", "cat", "stack",
-    "clamp", "abs", "atan2", "erf", "lgamma", "log1p", "expm1", "nn.functional.relu", "nn.functional.gelu",
-    "nn.functional.silu", "nn.functional.softplus", "nn.functional.elu", "nn.functional.linear",
-    "nn.functional.conv1d", "nn.functional.conv2d", "nn.functional.layer_norm", "nn.functional.batch_norm",
-    "nn.functional.mse_loss", "nn.functional.cross_entropy", "nn.functional.normalize", "nn.functional.avg_pool2d",
-    "nn.functional.max_pool2d", "linalg.inv", "linalg.solve", "linalg.det", "linalg.cholesky", "amax", "sort",
-    "masked_fill", "triu", "expand", "view", "permute", "nn.functional.bilinear", "sinc", "xlogy",
-}  # fmt: skip
 
 
 def full_name(info: OpInfo) -> str:
@@ -211,8 +202,9 @@ def _short(dtype: torch.dtype) -> str:
 # ---- forward ---------------------------------------------------------------------------------------------------------
 
 
-def test_forward(entry, ledger, samples, execution_mode):
-    for dtype in FORWARD_DTYPES:
+def test_forward(entry, ledger, samples, all_dtypes, execution_mode):
+    strides = Tally(ledger, "strides", "float32")
+    for dtype in FORWARD_DTYPES + MORE_DTYPES * all_dtypes:
         if not entry.supports_dtype(dtype, "cpu"):
             continue
         function = _usable(ledger, entry, "forward", dtype)
@@ -223,8 +215,10 @@ def test_forward(entry, ledger, samples, execution_mode):
         for k, sample in enumerate(_samples(full_name(entry), dtype, False, count)):
             # The first is run again and again in deferred mode: a trace met twice is compiled whole.
             times = 3 if execution_mode == "deferred" and k == 0 and dtype is torch.float32 else 1
-            cases.append((_label(sample), functools.partial(_forward, entry, function, sample, dtype, times)))
+            tally = strides if dtype is torch.float32 else None
+            cases.append((_label(sample), functools.partial(_forward, entry, function, sample, dtype, times, tally)))
         ledger.judge("forward", _short(dtype), cases)
+    strides.close()
     ledger.close()
 
 
@@ -244,21 +238,40 @@ def _clone(t: torch.Tensor) -> torch.Tensor:
     return t.detach().clone()
 
 
-def _forward(info: OpInfo, function: Callable, sample: SampleInput, dtype: torch.dtype, times: int) -> None:
+def _forward(
+    info: OpInfo, function: Callable, sample: SampleInput, dtype: torch.dtype, times: int, strides: Tally | None
+) -> None:
     theirs = [_Theirs(sample) for _ in range(times)]
-    expected = _torch_call(info.op, _fresh(sample) if info.name.endswith("_") or "inplace" in info.name else sample)
+    fresh = _fresh(sample)
+    expected = _torch_call(info.op, fresh)
     for one in theirs:
         got = one.call(function)
         _compare(info, sample, expected, got, dtype)
+        _compare_inputs(fresh, one)
+    if strides is not None:
+        for e, g in zip(_tensors(expected), _their_tensors(got), strict=False):
+            strides.count(_strides(e) == _strides(g), f"{_label(sample)}: torch {e.stride()}, jtorch {g.stride()}")
+
+
+def _strides(t: Any) -> Any:
+    """The strides that tell where elements lie."""
+    return None if t.numel() == 0 else [s for n, s in zip(t.shape, t.stride(), strict=True) if n > 1]
+
+
+def _compare_inputs(fresh: SampleInput, one: _Theirs) -> None:
+    """What a call leaves in its arguments."""
+    pairs = zip(_tensors(_parts(fresh)), _their_tensors((one.input, one.args, one.kwargs)), strict=True)
+    for i, (mine, theirs) in enumerate(pairs):
+        judge.compare(mine, theirs, where=f"argument {i} after the call")
 
 
 # ---- gradients -------------------------------------------------------------------------------------------------------
 
 
-def test_gradient(entry, ledger, samples, execution_mode):
+def test_gradient(entry, ledger, samples, all_dtypes, execution_mode):
     if not entry.supports_autograd:
         pytest.skip("not differentiable")
-    for dtype in GRADIENT_DTYPES:
+    for dtype in GRADIENT_DTYPES + MORE_GRADIENT_DTYPES * all_dtypes:
         if dtype not in entry.supported_backward_dtypes("cpu"):
             continue
         function = _usable(ledger, entry, "gradient", dtype)
@@ -274,9 +287,9 @@ def test_gradient(entry, ledger, samples, execution_mode):
 
 
 def test_second(entry, ledger):
-    """The gradient of the gradient, on one sample of some operations."""
-    if entry.name not in SECOND_ORDER or not entry.supports_gradgrad:
-        pytest.skip("not among those differentiated twice")
+    """The gradient of the gradient, on one sample."""
+    if not entry.supports_gradgrad or torch.float32 not in entry.supported_backward_dtypes("cpu"):
+        pytest.skip("not differentiable twice")
     function = _usable(ledger, entry, "second", torch.float32)
     if function is not None:
         sample = next((s for s in _samples(full_name(entry), torch.float32, True, 3) if _elements(s)), None)
@@ -303,14 +316,14 @@ def _gradient(
     )
     outputs = _differentiable(expected)
     if not inputs or not outputs:
-        raise _Nothing
+        raise Nothing
     torch.manual_seed(11)
     cotangents = [torch.randn_like(o) for o in outputs]
     grads = torch.autograd.grad(outputs, inputs, cotangents, allow_unused=True, create_graph=second)
     if second:
         again = [(g, torch.randn_like(g)) for g in grads if g is not None and g.requires_grad]
         if not again:
-            raise _Nothing
+            raise Nothing
         grads2 = torch.autograd.grad([g for g, _ in again], inputs, [v for _, v in again], allow_unused=True)
     process, their_wrapper = bridge.rebind(sample.output_process_fn_grad), bridge.rebind(wrapper)
     lib = bridge.library()
@@ -321,30 +334,26 @@ def _gradient(
         lib.manual_seed(7)
         got = process(their_wrapper(function, one.input, *one.args, **one.kwargs))
         their_inputs = [one.memo[id(t)][0] for t in inputs]
+        flags = [t.requires_grad for t in _tensors(expected)], [t.requires_grad for t in _their_tensors(got)]
+        if flags[0] != flags[1]:
+            raise judge.Mismatch(f"which results require grad: torch {flags[0]}, jtorch {flags[1]}")
         their_outputs = [t for t in _their_tensors(got) if t.requires_grad]
-        if len(their_outputs) != len(outputs):
-            raise judge.Mismatch(f"{len(outputs)} results require grad in torch, {len(their_outputs)} in jtorch")
         their_grads = lib.autograd.grad(
             their_outputs, their_inputs, [bridge.convert(c) for c in cotangents], allow_unused=True, create_graph=second
         )
-        _compare_grads(grads, their_grads, inputs, options, "grad")
+        _compare_grads(grads, their_grads, options, "grad")
         if second:
             kept = [g for e, g in zip(grads, their_grads, strict=True) if e is not None and e.requires_grad]
-            vectors = [bridge.convert(v) for _, v in again]
-            kept, vectors = _requiring(kept, vectors)
+            kept, vectors = _requiring(kept, [bridge.convert(v) for _, v in again])
             their_grads2 = (
                 lib.autograd.grad(kept, their_inputs, vectors, allow_unused=True) if kept else [None] * len(inputs)
             )
-            _compare_grads(grads2, their_grads2, inputs, options, "second grad")
+            _compare_grads(grads2, their_grads2, options, "second grad")
 
 
 def _requiring(grads: list, vectors: list) -> tuple[list, list]:
     pairs = [(g, v) for g, v in zip(grads, vectors, strict=True) if g is not None and g.requires_grad]
     return [g for g, _ in pairs], [v for _, v in pairs]
-
-
-class _Nothing(bridge.Absent):
-    """There is nothing to differentiate in this sample."""
 
 
 def _their_tensors(structure: Any) -> Iterator[Any]:
@@ -357,13 +366,16 @@ def _their_tensors(structure: Any) -> Iterator[Any]:
         yield from _their_tensors(list(structure.values()))
 
 
-def _compare_grads(expected: Any, got: Any, inputs: Any, options: dict[str, Any], word: str) -> None:
-    for i, (e, g, x) in enumerate(zip(expected, got, inputs, strict=True)):
-        if e is None and g is None:
-            continue
-        # No gradient and a gradient of zeros are the same answer.
-        theirs = torch.zeros_like(x) if e is None else e
-        judge.compare(theirs, torch.zeros_like(x) if g is None else g, where=f"{word} {i}", **options)
+def _compare_grads(expected: Any, got: Any, options: dict[str, Any], word: str) -> None:
+    for i, (e, g) in enumerate(zip(expected, got, strict=True)):
+        if (e is None) != (g is None):
+            raise judge.Mismatch(f"{word} {i}: torch gives {_what(e)}, jtorch {_what(g)}")
+        if e is not None:
+            judge.compare(e, g, where=f"{word} {i}", **options)
+
+
+def _what(gradient: Any) -> str:
+    return "none" if gradient is None else f"one of shape {tuple(gradient.shape)}"
 
 
 # ---- variants --------------------------------------------------------------------------------------------------------
@@ -408,7 +420,9 @@ def _variant(info: OpInfo, variant: Callable, sample: SampleInput, dtype: torch.
         try:
             one.call(own)
         except Exception as e:
-            if judge.is_absence(e) or type(e) is type(error):
+            if judge.is_absence(e):
+                raise
+            if judge.same_error(error, e):
                 return
             raise judge.Mismatch(
                 f"torch raises {type(error).__name__}: {error}; jtorch {type(e).__name__}: {e}"
@@ -428,7 +442,7 @@ def _out(info: OpInfo, function: Callable, sample: SampleInput, dtype: torch.dty
         outs = _blank(expected)
         _torch_call(info.op, sample, out=outs)
     except Exception:
-        raise _Nothing("torch takes no out= here") from None
+        raise Nothing from None
     theirs = bridge.convert(_blank(expected))
     try:
         got = _Theirs(sample).call(function, out=theirs)
@@ -452,23 +466,18 @@ def _brief(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error)[:120]}"
 
 
-# ---- errors: counted, never a failure --------------------------------------------------------------------------------
+# ---- errors ----------------------------------------------------------------------------------------------------------
 
 
 def test_errors(entry, ledger):
-    """How many of the database's erroneous calls raise torch's exception type, and how many torch's words."""
+    """The database's erroneous calls: how many raise torch's exception type, and how many say its words too."""
     if entry.error_inputs_func is None:
         pytest.skip("no error inputs")
-    if _usable(ledger, entry, "errors", torch.float32) is None:
+    function = _usable(ledger, entry, "errors", torch.float32)
+    if function is None:
         ledger.close()
-    function = _counterpart(full_name(entry))
-    total = kind = words = 0
-    detail = ""
-    try:
-        inputs = list(entry.error_inputs("cpu"))[:20]
-    except Exception:
-        pytest.skip("the database cannot make its error inputs here")
-    for wrong in inputs:
+    kinds, words = Tally(ledger, "error types", "float32"), Tally(ledger, "error words", "float32")
+    for wrong in entry.error_inputs("cpu"):
         sample = wrong.sample_input
         try:
             _torch_call(entry.op, _fresh(sample))
@@ -480,17 +489,16 @@ def test_errors(entry, ledger):
             one = _Theirs(sample)
         except bridge.Absent:
             continue
-        total += 1
         try:
             one.call(function)
-            detail = (
-                detail
-                or f"{_label(sample)}: torch {type(expected).__name__}: {str(expected)[:120]}; jtorch raises nothing"
-            )
         except Exception as error:
-            kind += type(error).__name__ == type(expected).__name__
-            said = judge.same_error(expected, error, wrong.error_regex)
-            words += said
-            if not said:
-                detail = detail or f"torch {_brief(expected)}; jtorch {_brief(error)}"
-    ledger.note("errors", "float32", "counted", f"{kind}/{words}/{total} {detail}")
+            kind, said = judge.same_error(expected, error), judge.same_error(expected, error, wrong.error_regex)
+            detail = f"torch {_brief(expected)}; jtorch {_brief(error)}"
+        else:
+            kind = said = False
+            detail = f"{_label(sample)}: torch {_brief(expected)}; jtorch raises nothing"
+        kinds.count(kind, detail)
+        words.count(said, detail)
+    kinds.close()
+    words.close()
+    ledger.close()
