@@ -163,6 +163,7 @@ from jtorch import nn as nn  # noqa: E402
 from jtorch import optim as optim  # noqa: E402
 from jtorch import random as random  # noqa: E402
 from jtorch import return_types as return_types  # noqa: E402
+from jtorch import signal as signal  # noqa: E402
 from jtorch import special as special  # noqa: E402
 from jtorch import testing as testing  # noqa: E402
 from jtorch import utils as utils  # noqa: E402

@@ -502,9 +502,9 @@ def _source(op: Op) -> str:
         test, name = after[0]
         lines.append(f"    if {test}: T.numbers[step.slot * {executor.NUMBERS}] = {name}")
     elif after:
-        lines.append(f"    n = step.slot * {executor.NUMBERS}")
+        lines.append(f"    _at = step.slot * {executor.NUMBERS}")  # a parameter may be called `n`
         for test, name in after:
-            lines += [f"    if {test}:", f"        T.numbers[n] = {name}", "        n += 1"]
+            lines += [f"    if {test}:", f"        T.numbers[_at] = {name}", "        _at += 1"]
     if several:
         lines.append("    return several(step)")
     else:

@@ -1,0 +1,3 @@
+"""`torch.signal`: window functions."""
+
+from jtorch.signal import windows as windows
