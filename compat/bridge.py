@@ -67,7 +67,7 @@ def _public_names() -> dict[int, str]:
     names: dict[int, str] = {}
     for space in _SPACES:
         home = functools.reduce(getattr, space.split("."), torch) if space else torch
-        for name in dir(home):
+        for name in sorted(dir(home), key=lambda name: name.startswith("_")):  # `threshold` before `_threshold`
             if name.startswith("_") and not (space in ("Tensor", "nn.functional") or name.startswith("_safe")):
                 continue
             try:

@@ -28,6 +28,7 @@ from jtorch._tensor import composites as _composites
 from jtorch._tensor import creation as _creation
 from jtorch._tensor import derive as _derive
 from jtorch._tensor import functions as _functions
+from jtorch._tensor import histograms as _histograms
 from jtorch._tensor import methods as _methods
 from jtorch._tensor import operators as _operators
 from jtorch._tensor import random as _random
@@ -59,7 +60,7 @@ if _TYPE_CHECKING:
 
 globals().update({_d.name: _d for _d in _dtypes.ALL} | _dtypes.ALIASES)
 globals().update(_derive.functions())
-for _room in (_views, _reshaping, _functions, _creation, _windows, _random, _composites):
+for _room in (_views, _reshaping, _functions, _creation, _windows, _histograms, _random, _composites):
     globals().update(_room.FUNCTIONS)
 globals().update(_operators.divisions())
 pow = _operators.pow_

@@ -305,7 +305,7 @@ def native_group_norm(
 ) -> tuple[Array, Array, Array]:
     """`group_norm`, and the mean and inverse deviation of each group, (N, group)."""
     out = group_norm(input, group, weight, bias, eps)
-    x = _wide(input).reshape(N, group, -1)
+    x = _wide(input).reshape(N, group, C // group * HxW)
     mean = _mean(x, (2,))
     spread = lax.rsqrt(_variance(x, (2,)) + np.asarray(eps, x.dtype))
     return out, mean[..., 0].astype(input.dtype), spread[..., 0].astype(input.dtype)

@@ -426,11 +426,37 @@ def float_power_(self: Tensor, exponent) -> Tensor:
     return self.pow_(exponent)
 
 
+_INTERPOLATIONS = ("bilinear", "nearest", "bicubic")
+_PADDINGS = ("zeros", "border", "reflection")
+
+
+def grid_sampler(
+    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> Tensor:
+    """`nn.functional.grid_sample`, its modes by number."""
+    mode, padding = _INTERPOLATIONS[interpolation_mode], _PADDINGS[padding_mode]
+    return call("grid_sample", input, grid, mode, padding, align_corners)
+
+
+def grid_sampler_2d(
+    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> Tensor:
+    """`grid_sampler` of images."""
+    return grid_sampler(input, grid, interpolation_mode, padding_mode, align_corners)
+
+
+def grid_sampler_3d(
+    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> Tensor:
+    """`grid_sampler` of volumes."""
+    return grid_sampler(input, grid, interpolation_mode, padding_mode, align_corners)
+
+
 FUNCTIONS: dict[str, Callable] = {
     f.__name__: f
     for f in (
         constant_pad_nd, gradient, norm_except_dim, nuclear_norm, frobenius_norm, native_batch_norm, native_layer_norm,
-        svd_lowrank, pca_lowrank, unsafe_split_with_sizes,
+        svd_lowrank, pca_lowrank, unsafe_split_with_sizes, grid_sampler, grid_sampler_2d, grid_sampler_3d,
     )
 }  # fmt: skip
 LINALG: dict[str, Callable] = {"vander": vander, "diagonal": linalg_diagonal, "LinAlgError": LinAlgError}

@@ -123,6 +123,7 @@ def attach() -> None:
     Tensor.__rtruediv__ = _divided_into
     Tensor.__rsub__ = _subtracted_from
     Tensor.__div__ = Tensor.__truediv__
+    Tensor.__rdiv__ = _divided_into
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", generate(OPS[name], operator=True))
     matmul = generate(OPS["matmul"], operator=True)
