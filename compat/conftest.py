@@ -36,7 +36,9 @@ def pytest_addoption(parser):
         default=None,
         help="execution modes to run in (both, or what JTORCH_EXECUTION says)",
     )
-    group.addoption("--samples", type=int, default=2, help="sample inputs per operation and dtype")
+    from compat.ledger import SAMPLES
+
+    group.addoption("--samples", type=int, default=SAMPLES, help="sample inputs per operation and dtype")
     group.addoption("--dtypes", choices=("common", "all"), default="common", help="dtypes of the operations' database")
     group.addoption("--rows", default=None, help="append the results to this file, one JSON object a test")
     group.addoption("--report", action="store_true", help="write compat/REPORT.md from this run")

@@ -10,6 +10,7 @@ import pytest
 
 from compat import bridge, expected, judge
 
+SAMPLES = 2  # as many as are taken unless --samples says otherwise
 PASSED, FAILED, ABSENT, EXPECTED, COUNTED = "passed", "failed", "absent", "expected", "counted"
 
 
@@ -22,6 +23,8 @@ class Ledger:
 
     def __init__(self, request: pytest.FixtureRequest, name: str, mode: str):
         self.request, self.name, self.mode = request, name, mode
+        # With fewer samples than usual, those that differ may not be among them.
+        self.whole = request.config.getoption("--samples") >= SAMPLES
         self.rows: list[tuple[str, str, str, str]] = []
         self.wrong: list[str] = []
 
@@ -59,7 +62,7 @@ class Ledger:
                     self.wrong.append(f"{check} {dtype}: {len(failures)} of {len(cases)} samples fail")
         elif ran:
             self.note(check, dtype, PASSED, "")
-            if reason:
+            if reason and self.whole:
                 self.wrong.append(f"{check} {dtype} passes, but is expected to fail: {reason}")
         elif absent:
             self.note(check, dtype, ABSENT, absent[0][:200])

@@ -37,16 +37,16 @@ def segment_reduce(
     name = _LONG_NAMES.get(reduce, reduce)
     if name not in _REDUCTIONS:
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
-    if lengths is None and offsets is None:
-        raise RuntimeError("segment_reduce(): Either lengths or offsets must be defined.")
     if not is_float(data):
         raise NotImplementedError(f"\"_segment_reduce_cpu\" not implemented for '{scalar_name(data)}'")
     axis = wrap_dim(axis, data.ndim)
     if offsets is not None:
         starts, ends = offsets[..., :-1], offsets[..., 1:]
-    else:
+    elif lengths is not None:
         ends = jnp.cumsum(lengths, -1)
         starts = ends - lengths
+    else:
+        raise RuntimeError("segment_reduce(): Either lengths or offsets must be defined.")
     if starts.ndim - 1 != axis:
         raise RuntimeError("segment_reduce(): Expected axis to be the last dimension of lengths but got " + str(axis))
     places = jnp.arange(data.shape[axis])
