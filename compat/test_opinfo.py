@@ -505,6 +505,8 @@ def test_errors(entry, ledger):
             expected = error
         else:
             continue
+        if any(t.ndim > 64 for t in _tensors(_parts(sample))):
+            continue  # NumPy, and so the way across, ends there
         try:
             one = _Theirs(sample)
         except bridge.Absent:

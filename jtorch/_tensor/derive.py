@@ -198,7 +198,16 @@ def lay_out(op: Op, bound: list):
             _lay_number(op, p, place, x, layout, numbers, entries)
         else:
             raise _expect(op, p.name, place, "Tensor", x)
+    if not values and op.name not in _OF_NUMBERS and sum(p.kind == OPERAND for p in op.params) > 1:
+        given = ", ".join(type(x).__name__ for x in bound if x is not _missing)
+        raise BindError(f"{op.name}() received an invalid combination of arguments - got ({given})")
     return tuple(layout), values, numbers, entries
+
+
+# These alone take numbers for all of their operands.
+_OF_NUMBERS = frozenset(
+    ("add", "sub", "mul", "div", "true_divide", "floor_divide", "subtract", "multiply", "divide")
+)
 
 
 def _lay_number(op, p, place, x, layout, numbers, entries):

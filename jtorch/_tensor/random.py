@@ -17,7 +17,7 @@ from jtorch._tensor import creation
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.creation import _like, copy_out, place, sizes, wrap
 from jtorch._tensor.creation import _OutOp as OutOp
-from jtorch._tensor.derive import check_in_place, store_in_place
+from jtorch._tensor.derive import call, check_in_place, store_in_place
 from jtorch._tensor.storage import value_of
 
 
@@ -440,7 +440,12 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator=None, out=None
         a.device, tuple(a.shape), d, generator, lambda g: draws.bernoulli_of(g, chances, d.np),
         lambda k: jax.random.bernoulli(k, jnp.asarray(chances)).astype(d.np),
     )  # fmt: skip
-    return _finish(t, out, "bernoulli")
+    return _finish(_of(t, "_drawn_of_one", input), out, "bernoulli")
+
+
+def _of(t: Tensor, key: str, *parameters: Tensor) -> Tensor:
+    """A draw, in the graph where its parameters require grad: torch's gradients of them are zeros."""
+    return call(key, t, *parameters) if any(p.requires_grad for p in parameters) else t
 
 
 def _empty(*args, **kwargs):
@@ -520,8 +525,13 @@ def normal(
     model = mean if isinstance(mean, Tensor) else std
     t = _empty(shape, dtype=model.dtype, device=model.device)
     normal_(t, 0, 1, generator=generator)
-    t = t * std + mean
-    return _finish(t.detach(), out, "normal")
+    t = (t * std + mean).detach()
+    of_mean, of_std = isinstance(mean, Tensor), isinstance(std, Tensor)
+    if of_mean and of_std:
+        t = _of(t, "_drawn_of_both", mean, std)
+    else:
+        t = _of(t, "_drawn_of_mean", mean) if of_mean else _of(t, "_drawn_of_std", std)
+    return _finish(t, out, "normal")
 
 
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator=None, out=None) -> Tensor:
