@@ -298,7 +298,7 @@ def modified_error(m: Modified) -> RuntimeError:
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
         f"[torch.{kind}Tensor {list(m.aval.shape)}]{where} is at version {m.version()}; expected version "
         f"{m.expected} instead. Hint: enable anomaly detection to find the operation that failed to compute its "
-        "gradient, with torch.autograd.set_detect_anomaly(True)."
+        "gradient, with torch.autograd.set_detect_anomaly(True, check_nan=False)."
     )
 
 

@@ -134,12 +134,14 @@ class set_grad_enabled(_Mode):
 
     _bare = False
 
-    def __new__(cls, mode: bool) -> Self:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         return object.__new__(cls)
 
     def __init__(self, mode: bool):
         if not isinstance(mode, bool):
-            mode = bool(mode)
+            raise TypeError(
+                f"set_grad_enabled(): argument 'enabled' (position 1) must be bool, not {type(mode).__name__}"
+            )
         self.mode = mode
         self._before = T.grad
         executor.set_grad(mode)

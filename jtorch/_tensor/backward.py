@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -27,8 +28,6 @@ def _tuple(x) -> tuple:
 
 def _cotangent(t: Tensor | GradientEdge, g: Tensor | None, index: int) -> Value | None:
     """The cotangent to start from: what was given, checked; None for a scalar that starts from one."""
-    if g is not None and not isinstance(g, Tensor):
-        raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
     if isinstance(t, GradientEdge):
         if g is None:
             raise RuntimeError(
@@ -62,6 +61,9 @@ def _cotangent(t: Tensor | GradientEdge, g: Tensor | None, index: int) -> Value 
 
 def _cotangents(roots: tuple, given) -> list[Value | None]:
     grads = (None,) * len(roots) if given is None else _tuple(given)
+    for g in grads[: len(roots)]:
+        if g is not None and not isinstance(g, Tensor):
+            raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
     if len(grads) != len(roots):
         raise RuntimeError(f"got {len(roots)} tensors and {len(grads)} gradients")
     cts = [_cotangent(t, g, i) for i, (t, g) in enumerate(zip(roots, grads, strict=True))]
@@ -79,7 +81,13 @@ def backward(
 
     inputs: only these leaves' grads (and these other tensors') are added to.
     """
-    if grad_tensors is None:
+    if grad_variables is not None:
+        warnings.warn("`grad_variables` is deprecated. Use `grad_tensors` instead.", FutureWarning, stacklevel=2)
+        if grad_tensors is not None:
+            raise RuntimeError(
+                "`grad_tensors` and `grad_variables` (deprecated) arguments both passed to `backward()`. Please only use "
+                "`grad_tensors`."
+            )
         grad_tensors = grad_variables
     roots = _tuple(tensors)
     leaves = None if inputs is None else _tuple(inputs)
@@ -94,10 +102,10 @@ def backward(
     if leaves is None:
         engine.run(starts, retain=retain, create=create_graph)
         return
-    places = _places(leaves)
     for t in leaves:
         if isinstance(t, Tensor):
             t.retain_grad()
+    places = _places(leaves)
     engine.run(starts, retain=retain, create=create_graph, inputs=places, capture=False)
 
 
@@ -118,6 +126,8 @@ def _places(inputs: Sequence[Tensor | GradientEdge]):
         if isinstance(t, GradientEdge):
             places.append((t.node, t.output_nr))
             continue
+        if not isinstance(t, Tensor):
+            raise RuntimeError(f"all inputs have to be Tensors or GradientEdges, but got {type(t).__name__}")
         v = value_of(t)
         node = node_of(v)
         if node is None:
@@ -174,6 +184,17 @@ def _zeros(t: Tensor) -> Tensor:
 
 def _batched(roots, leaves, given, retain, create, allow_unused, materialize) -> tuple[Any, ...]:
     given = (None,) * len(roots) if given is None else _tuple(given)
+    for i, (t, g) in enumerate(zip(roots, given, strict=False)):
+        if g is None and t.numel() != 1:
+            raise RuntimeError("grad can be implicitly created only for scalar outputs")
+        if g is not None and g.shape[1:] != t.shape:
+            raise RuntimeError(
+                "If `is_grads_batched=True`, we interpret the first dimension of each grad_output as the batch dimension. "
+                "The sizes of the remaining dimensions are expected to match the shape of corresponding output, but a "
+                f"mismatch was detected: grad_output[{i}] has a shape of {type(t.shape)(g.shape[1:])} and output[{i}] has a "
+                f"shape of {t.shape}. If you only want some tensors in `grad_output` to be considered batched, consider "
+                "using vmap."
+            )
     count = next((g.shape[0] for g in given if g is not None and g.ndim), 0)
     rows = []
     for i in range(count):

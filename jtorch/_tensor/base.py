@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -18,7 +19,7 @@ from jtorch._runtime.avals import Aval, Size, aval
 from jtorch._runtime.dtypes import FLOATING
 from jtorch._runtime.executor import T, Value
 from jtorch._tensor import printing
-from jtorch._tensor.storage import alias, detached, storage_of, tag, value_of, version_of, write
+from jtorch._tensor.storage import alias, copied, detached, storage_of, tag, value_of, version_of, write
 
 if TYPE_CHECKING:
     from jtorch._stubs.tensor import Attached
@@ -238,11 +239,15 @@ class Tensor(Attached):
 
     @requires_grad.setter
     def requires_grad(self, on: bool) -> None:
+        if type(on) is not bool:
+            raise RuntimeError("requires_grad must be a bool")
         v = value_of(self)
         if on:
+            if v.node is not None and v.node.kind != 1:
+                raise RuntimeError("you can only change requires_grad flags of leaf variables.")
             if v.node is None:
                 if v.aval.dtype.category < FLOATING:
-                    raise RuntimeError("only Tensors of floating point dtype can require gradients")
+                    raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
                 # A new value, not this one: what was computed from it before did not require grad.
                 self._value = tag(detached(v), AccumulateGrad(self))
         elif v.node is not None:
@@ -255,6 +260,10 @@ class Tensor(Attached):
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Sets requires_grad, in place."""
+        if type(requires_grad) is not bool:
+            raise TypeError(
+                "requires_grad_(): argument 'requires_grad' (position 1) must be bool, not " + type(requires_grad).__name__
+            )
         if not requires_grad or not self.requires_grad:
             if requires_grad and self.dtype.category < FLOATING:
                 raise RuntimeError("only Tensors of floating point dtype can require gradients")
@@ -283,6 +292,10 @@ class Tensor(Attached):
     @property
     def grad(self) -> Tensor | None:
         """The gradient that backwards have added up, None before the first."""
+        if self._grad is None:
+            node: Any = value_of(self).node
+            if node is not None and node.kind != 1 and not self.retains_grad:
+                warnings.warn(_NOT_KEPT, stacklevel=2)
         return self._grad
 
     @grad.setter
@@ -301,8 +314,16 @@ class Tensor(Attached):
                 )
             if value.dtype is not self.dtype:
                 raise RuntimeError(
-                    f"attempting to assign a gradient with dtype '{_ctype(value.dtype)}' to a tensor with dtype "
-                    f"'{_ctype(self.dtype)}'. The gradient must match the tensor's dtype"
+                    f"attempting to assign a gradient with dtype '{_ctype(value.dtype)}' to a tensor with grad_dtype "
+                    f"'{dtypes.SCALAR_NAMES[self.dtype]}'. The gradient must match the tensor's grad_dtype (defaults to the "
+                    "tensor's dtype). You can set the tensor's grad_dtype attribute with a specific dtype, or None to allow any "
+                    "dtype. Set grad_dtype with caution. Diverging the dtypes of a tensor and its gradient may break "
+                    "downstream systems that assume they match."
+                )
+            if value.device.type != self.device.type:
+                raise RuntimeError(
+                    f"attempting to assign a gradient with device type '{value.device.type}' to a tensor with device type "
+                    f"'{self.device.type}'. Please ensure that the gradient and the tensor are on the same device"
                 )
         self._grad = value
 
@@ -337,7 +358,7 @@ class Tensor(Attached):
                 "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for "
                 "training, and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence "
                 "detach_() cannot be called on these gradients. To fix this error, please refer to the "
-                "Optimizer.zero_grad() function in torch/optim/optimizer.py as a solution."
+                "Optimizer.zero_grad() function in torch/optim/optimizer.py as the solution."
             )
         if value_of(self).node is not None:
             self._value = detached(self._value)
@@ -545,8 +566,22 @@ class Tensor(Attached):
         return t
 
 
+# What C++ calls the dtypes.
+_C_NAMES = {
+    "float32": "float", "float64": "double", "int64": "long int", "int32": "int", "int16": "short int", "int8": "signed char",
+    "uint8": "unsigned char", "float16": "c10::Half", "bfloat16": "c10::BFloat16", "complex64": "c10::complex<float>",
+    "complex128": "c10::complex<double>",
+}  # fmt: skip
+_NOT_KEPT = (
+    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be populated "
+    "during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, use "
+    ".retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the leaf "
+    "Tensor instead. See github.com/pytorch/pytorch/pull/30531 for more information."
+)
+
+
 def _ctype(d: dtypes.dtype) -> str:
-    return {"float32": "float", "float64": "double", "int64": "long", "int32": "int"}.get(d.name, d.name)
+    return _C_NAMES.get(d.name, d.name)
 
 
 def wrap(v: Value) -> Tensor:
@@ -586,7 +621,7 @@ def accumulate(node: AccumulateGrad, grad: Value, create: bool | None = None) ->
         grad = _laid_out_as(grad, a)
     held = t._grad
     if held is None:
-        t._grad = wrap(grad)
+        t._grad = wrap(copied(grad) if create and grad.node is not None else grad)
     elif create:
         t._grad = wrap(engine.add(value_of(held), grad))
     elif held._storage is None and value_of(held).node is None and grad.node is None:

@@ -110,6 +110,11 @@ def copied_over(old: Value, new: Value) -> Value:
     return executor.record(kernel, (old, new), out=(old.aval,))[0]
 
 
+def copied(v: Value) -> Value:
+    """A copy, part of the graph."""
+    return executor.record(_kernel("copy_of", v.aval, lambda x: (x,), grad_name="CopyBackwards"), (v,), out=(v.aval,))[0]
+
+
 def zeroed(old: Value) -> Value:
     """Zeros in place of a value."""
     kernel = _kernel("zero", old.aval, lambda x: (jnp.zeros_like(x),), grad_name="ZeroBackward0")
