@@ -8,7 +8,6 @@ scheduler, battery (by the case's name), or "*".
 from __future__ import annotations
 
 _TIES = "torch's order of equal elements is not specified here; jtorch's is that of the input"
-_INFERENCE = "what inference_mode makes are ordinary tensors in jtorch: none of their restrictions"
 _LAZY_CONJ = "jtorch conjugates at once: there is no lazy conj bit"
 
 EXPECTED: dict[tuple[str, str, str], str] = {
@@ -24,9 +23,6 @@ EXPECTED: dict[tuple[str, str, str], str] = {
         "battery",
         "*",
     ): "a backward uses the values it kept, also where torch reads the memory that `.data` wrote to",
-    ("inference_mode", "battery", "*"): _INFERENCE,
-    ("inference_tensor_errors", "battery", "*"): _INFERENCE,
-    ("inference_decorator", "battery", "*"): _INFERENCE,
     ("sort", "forward", "bool"): _TIES,
     ("sort", "forward", "bfloat16"): _TIES,
     ("argsort", "forward", "bool"): _TIES,

@@ -99,17 +99,15 @@ def _walk_and_remember(root: Value, ct: Value | None, retain: bool, key) -> None
     steps = {n: s for s, n in T.nodes.items()}
     arrived: list[tuple[AccumulateGrad, Value]] = []
     ran: list = []
-    enabled = T.grad
-    try:
-        executor.set_grad(False)
-        run(
+    executor.under(
+        False,
+        lambda: run(
             [(node, root.nr, ct if ct is not None else ones(root.aval))],
             retain=retain,
             accumulate=lambda leaf, value: arrived.append((leaf, value)),
             ran=ran,
-        )
-    finally:
-        executor.set_grad(enabled)
+        ),
+    )
     if not retain:
         # The same steps with the graph kept lead elsewhere: there, a second backward is no error.
         executor.mark("freed")
@@ -146,14 +144,14 @@ def run(
     accumulate: takes what arrives at leaves, in place of adding it to their grads.
     """
     global partial
-    enabled, outer = T.grad, partial
+    outer = partial
     try:
         partial = inputs is not None
-        executor.set_grad(create)
-        return _run(roots, retain, inputs, capture, accumulate or graph.accumulate, ran)
+        return executor.under(
+            create, lambda: _run(roots, retain, inputs, capture, accumulate or graph.accumulate, ran)
+        )
     finally:
         partial = outer
-        executor.set_grad(enabled)
         if not retain and ran is None:
             executor.mark("freed")
 

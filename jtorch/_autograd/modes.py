@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, overload
 
@@ -11,6 +12,10 @@ from jtorch._runtime import executor
 from jtorch._runtime.executor import T
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+_serials = itertools.count()
+_entered: list[int] = []  # the serial numbers of the modes that a block is under, innermost last
 
 
 class _Mode:
@@ -26,16 +31,33 @@ class _Mode:
         return object.__new__(cls)
 
     _bare = True
+    _before = True, False
+    _serial: int | None = None
 
-    def _target(self) -> bool:
-        return False
+    def _target(self) -> tuple[bool, bool]:
+        """Whether gradients are recorded, and whether inference_mode is on."""
+        return False, T.inference
 
     def __enter__(self) -> None:
-        self._before = T.grad
-        executor.set_grad(self._target())
+        self._before = T.grad, T.inference
+        self._enter()
+
+    def _enter(self) -> None:
+        if self._serial is None:
+            self._serial = next(_serials)
+            _entered.append(self._serial)
+        executor.set_mode(*self._target())
 
     def __exit__(self, *exc: Any) -> None:
-        executor.set_grad(self._before)
+        executor.set_mode(*self._before)
+        if self._serial in _entered:
+            del _entered[_entered.index(self._serial) :]
+        self._serial = None
+
+    def __del__(self) -> None:
+        # An interrupt that came just as the block was left, before the mode was put back.
+        if self._serial is not None and self._serial in _entered:
+            self.__exit__()
 
     def clone(self) -> Self:
         """A fresh one with the same settings."""
@@ -87,12 +109,12 @@ class no_grad(_Mode):
 class enable_grad(_Mode):
     """Operations are recorded for a backward."""
 
-    def _target(self) -> bool:
-        return True
+    def _target(self) -> tuple[bool, bool]:
+        return True, T.inference
 
 
 class inference_mode(_Mode):
-    """`no_grad`. Differs from torch: the tensors made under it are ordinary ones."""
+    """`no_grad` for good: the tensors made under it can't be part of a graph later, nor be written outside of it."""
 
     def __init__(self, mode: bool = True):
         self.mode = mode
@@ -110,23 +132,11 @@ class inference_mode(_Mode):
         self.mode = mode
         return self
 
-    def _target(self) -> bool:
-        return not self.mode
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        self._outer = inference[0]
-        inference[0] = self.mode
-
-    def __exit__(self, *exc: Any) -> None:
-        inference[0] = self._outer
-        super().__exit__(*exc)
+    def _target(self) -> tuple[bool, bool]:
+        return not self.mode, self.mode
 
     def clone(self) -> Self:
         return type(self)(self.mode)
-
-
-inference = [False]
 
 
 class set_grad_enabled(_Mode):
@@ -143,21 +153,25 @@ class set_grad_enabled(_Mode):
                 f"set_grad_enabled(): argument 'enabled' (position 1) must be bool, not {type(mode).__name__}"
             )
         self.mode = mode
-        self._before = T.grad
+        self._before = T.grad, T.inference
         executor.set_grad(mode)
 
-    def _target(self) -> bool:
-        return self.mode
+    def _target(self) -> tuple[bool, bool]:
+        return self.mode, T.inference
 
     def __enter__(self) -> None:
-        executor.set_grad(self.mode)
+        self._enter()
 
     def __call__(self, fn: F) -> F:
-        executor.set_grad(self._before)
+        executor.set_mode(*self._before)
         return super().__call__(fn)
 
     def clone(self) -> Self:
         return type(self)(self.mode)
+
+
+for _mode in (no_grad, enable_grad, inference_mode, set_grad_enabled):
+    _mode.__module__ = "jtorch.autograd.grad_mode"
 
 
 def is_grad_enabled() -> bool:
@@ -167,4 +181,4 @@ def is_grad_enabled() -> bool:
 
 def is_inference_mode_enabled() -> bool:
     """Whether `inference_mode` is on."""
-    return inference[0]
+    return T.inference

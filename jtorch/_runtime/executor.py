@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import operator
 import os
 import sys
@@ -24,7 +25,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from itertools import starmap
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -36,6 +37,7 @@ from jtorch._runtime.jax_internals import ArrayImpl, outside_traces
 from jtorch._runtime.kernel import MAX_COMPILED, Kernel, compiled, compiler_options, drop_compiled
 
 ref = weakref.ref
+R = TypeVar("R")
 MAX_TRACE = 2000  # steps: a longer trace is cut
 LOOP = 256  # steps: a trace this long is cut where it comes round to the operation it began with
 MAX_REGION = 20_000  # steps: what `jtorch.compile` keeps in one trace
@@ -55,6 +57,7 @@ class _Lazy:
 
 
 LAZY = _Lazy()
+INFERENCE = -3  # the slot of a value in no trace that inference_mode made: such can't be part of a graph
 NUMBERS = 32  # more run-time numbers than any one operation takes
 
 
@@ -64,6 +67,7 @@ class Value:
     array: the jax array (or tracer) once there is one.
     node: what computes its gradient: None where it needs none, LAZY while that is only in the trace.
     nr: which output of `node` this is.
+    slot: its place in the trace that is recorded; negative where it is in none, INFERENCE for what inference_mode made.
     dirty: set when the tensor that held it was written in place since; says which version it was.
     """
 
@@ -80,7 +84,7 @@ class Value:
 
 def of(array, node=None) -> Value:
     """A value that is there already."""
-    value = Value(of_array(array), -1, node)
+    value = Value(of_array(array), INFERENCE if T.inference else -1, node)
     value.array = array
     return value
 
@@ -93,8 +97,8 @@ class Step:
     """
 
     __slots__ = (
-        "aval", "children", "compiled", "depth", "end", "extra", "grad", "ins", "jumps", "kernel", "kind", "node", "numbers", "opening", "outs", "parent",
-        "programs", "slot",
+        "aval", "children", "compiled", "depth", "end", "extra", "grad", "inference", "ins", "jumps", "kernel", "kind", "marked", "node",
+        "numbers", "opening", "outs", "parent", "programs", "slot", "tainted",
     )  # fmt: skip
 
     def __init__(self, parent, kind, kernel=None, ins=(), numbers=(), outs=()):
@@ -111,6 +115,9 @@ class Step:
         self.opening = kernel if parent is None or parent.opening is None else parent.opening
         # Whether what is recorded below is differentiable: a fact of the path, whatever interrupts a change of mode.
         self.grad = None if parent is None else parent.grad
+        self.inference = parent is not None and parent.inference
+        self.marked = False  # whether the results are tensors of inference_mode
+        self.tainted = parent is not None and parent.tainted  # whether any results so far are
         self.extra = None
         self.compiled = False  # whether a trace that goes through here was compiled whole
 
@@ -121,18 +128,23 @@ class Step:
             at = at.parent
         return at
 
+    def mark(self) -> None:
+        """Notes that the results are tensors of inference_mode."""
+        self.marked = self.tainted = True
+
 
 class Trace:
     """What is being recorded. One at a time; `lock` is held while it runs."""
 
     __slots__ = (
-        "arrays", "at", "device", "dirty", "done", "eager", "epoch", "freed", "grad", "made", "nodes", "nodes_in", "numbers",
-        "observed", "owner", "patience", "pending", "region", "roots",
+        "arrays", "at", "device", "dirty", "done", "eager", "epoch", "freed", "grad", "inference", "made", "nodes", "nodes_in",
+        "numbers", "observed", "owner", "patience", "pending", "region", "roots",
     )  # fmt: skip
 
     def __init__(self):
         self.owner = threading.get_ident()
         self.grad = True
+        self.inference = False
         self.eager = os.environ.get("JTORCH_EXECUTION", "deferred") == "eager"
         self.done: deque = deque()
         self.region: Any = None  # what `jtorch.compile` keeps together: told of each sync, by `cut(why)`
@@ -141,8 +153,10 @@ class Trace:
 
     def new_trie(self):
         # A step without children sends every operation to `record`: in the eager mode, and while a run is on.
-        self.roots = {True: Step(None, "root"), False: Step(None, "root"), None: Step(None, "eager")}
-        self.roots[True].grad, self.roots[False].grad = True, False
+        self.roots: dict = {None: Step(None, "eager")}
+        for mode in itertools.product((True, False), repeat=2):
+            self.roots[mode] = root = Step(None, "root")
+            root.grad, root.inference = mode
 
     def reset(self):
         # All by slot, so that a signal between two statements leaves an entry too many at worst, never a shift.
@@ -160,7 +174,7 @@ class Trace:
         self.epoch = object()
         self.done.clear()
         # Last: until then a flush that was interrupted is begun again.
-        self.at = self.roots[None if self.eager else self.grad]
+        self.at = self.roots[None if self.eager else (self.grad, self.inference)]
 
 
 T = Trace()
@@ -207,10 +221,14 @@ def enter(v: Value) -> int:
         T.device = v.aval.device
     node = v.node
     key = ("in", v.aval, 0 if node is None else node.kind)
+    if v.slot == INFERENCE:
+        key += (INFERENCE,)
     at = T.at
     step = at.children.get(key)
     if step is None:
         step = grow(key, Step(at, "in", outs=((v.aval, node and _KINDS[node.kind]),)))
+        if v.slot == INFERENCE:
+            step.mark()
     slot = step.slot
     T.made[slot] = ref(v)
     T.arrays[slot] = array
@@ -261,8 +279,8 @@ def room(kernel: Kernel | None = None) -> None:
     global _nodes_in_trie
     if T.at is BUSY:
         flush()
-    if T.at.grad is not T.grad and T.at.grad is not None:
-        _mark_grad()
+    if (T.at.grad is not T.grad or T.at.inference is not T.inference) and T.at.grad is not None:
+        _mark_mode()
     if T.at.depth >= LOOP:
         if T.region is None:
             if T.at.depth >= MAX_TRACE or T.at.opening is kernel:
@@ -298,8 +316,8 @@ def _number_ref(n, index: int) -> tuple[str, int]:
 
 def requires(kernel: Kernel, values) -> bool:
     """Whether the results of a kernel on these values require grad."""
-    grad = T.at.grad
-    if (T.grad if grad is None else grad) and kernel.differentiable:
+    grad, inference = (T.at.grad, T.at.inference) if T.at.grad is not None else (T.grad, T.inference)
+    if grad and not inference and kernel.differentiable:
         for v in values:
             if v.node is not None and v.aval.dtype.category >= FLOATING:
                 return True
@@ -322,10 +340,15 @@ def record(kernel: Kernel, values, numbers=(), key=None, out: tuple[Aval, ...] |
     step = at.children.get(own)
     if step is None:
         lazy = requires(kernel, values)
+        if lazy and at.tainted:
+            refuse_saved(kernel, values)
         outs = tuple(
             (a, LAZY if lazy and a.dtype.category >= FLOATING else None) for a in (kernel.out if out is None else out)
         )
-        step = grow(own, Step(at, "op", kernel, slots, refs, outs))
+        step = Step(at, "op", kernel, slots, refs, outs)
+        if (at.inference or at.tainted) and _of_inference(kernel, values, at.inference):
+            step.mark()
+        grow(own, step)
     if key is not None:
         at.children[key(slots)] = step
     made = []
@@ -335,6 +358,39 @@ def record(kernel: Kernel, values, numbers=(), key=None, out: tuple[Aval, ...] |
         made.append(v)
     T.at = step
     return made
+
+
+def inferred(v: Value) -> bool:
+    """Whether a value is one that inference_mode made."""
+    slot = v.slot
+    if slot < 0:
+        return slot == INFERENCE
+    at = T.at if T.at is not BUSY or T.pending is None else T.pending[0]
+    if at.tainted:
+        while at.parent is not None:
+            if at.slot <= slot < at.end:
+                return at.marked
+            at = at.parent
+    return False
+
+
+def _of_inference(kernel: Kernel, values, mode: bool) -> bool:
+    """Whether the results of a kernel are tensors of inference_mode: what lies in another's memory is what that is."""
+    return inferred(values[0]) if kernel.memory and values else mode
+
+
+def refuse_saved(kernel: Kernel, values) -> None:
+    """RuntimeError where the backward of a kernel would keep a value that inference_mode made."""
+    needs = tuple([v.node is not None and v.aval.dtype.category >= FLOATING for v in values])
+    if any(read and inferred(v) for v, read in zip(values, kernel.reads(needs), strict=True)):
+        raise RuntimeError(NOT_SAVED)
+
+
+NOT_SAVED = (
+    "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation "
+    "tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use "
+    "`torch.no_grad()` instead of `torch.inference_mode()`."
+)
 
 
 def _joins(kernel: Kernel) -> bool:
@@ -353,6 +409,10 @@ def run_now(kernel: Kernel, values, numbers=(), out=None) -> list[Value]:
     """Runs a kernel at once: the eager mode, values under JAX's own transformations, meta tensors."""
     avals = kernel.out if out is None else out
     lazy = requires(kernel, values)
+    if lazy:
+        for v in values:
+            if v.slot == INFERENCE:
+                refuse_saved(kernel, values)
     if any(a.device is devices.META for a in avals):
         made = [Value(a) for a in avals]
     else:
@@ -375,6 +435,9 @@ def run_now(kernel: Kernel, values, numbers=(), out=None) -> list[Value]:
             made.append(v)
     if lazy:
         make_node(kernel, values, numbers, made)
+    if _of_inference(kernel, values, T.inference):
+        for v in made:
+            v.slot = INFERENCE
     return made
 
 
@@ -428,13 +491,13 @@ def flush(why: str = "a value was needed on the host") -> None:
                 else:
                     observer.run(_execute, end, live)
             except Exception:
-                _forget_slots()
+                _forget_slots(end)
                 T.reset()
                 raise
         if live:
             for (_, v), array in zip(live, T.done[0], strict=True):
                 v.array = array
-        _forget_slots()
+        _forget_slots(end)
         T.reset()
 
 
@@ -498,11 +561,17 @@ def _held():
     return live, lazy
 
 
-def _forget_slots():
+def _forget_slots(end: Step | None):
     for r in T.made.values():
         v = r()
         if v is not None:
             v.slot = -1
+    if end is not None and end.tainted:
+        for step in path(end):
+            for slot in range(step.slot, step.end) if step.marked else ():
+                v = T.made[slot]() if slot in T.made else None
+                if v is not None:
+                    v.slot = INFERENCE
 
 
 class Plan:
@@ -689,25 +758,44 @@ def _describe(step: Step) -> str:
 
 def set_grad(enabled: bool) -> None:
     """Turns recording of gradients on or off. A change is a step of the trace."""
-    if enabled is not T.grad:
-        T.grad = enabled
+    set_mode(enabled, T.inference)
+
+
+def set_mode(grad: bool, inference: bool) -> None:
+    """Whether gradients are recorded, and whether what is made are tensors of inference_mode."""
+    if grad is not T.grad or inference is not T.inference:
+        T.grad, T.inference = grad, inference
         if not T.eager:
             if T.at is BUSY:
                 flush()
-            _mark_grad()
+            _mark_mode()
 
 
-def _mark_grad() -> None:
+def under(grad: bool, fn: Callable[[], R], inference: bool = False) -> R:
+    """What a function gives that is called under a mode."""
+    before = T.grad, T.inference
+    try:
+        set_mode(grad, inference)
+        return fn()
+    finally:
+        try:
+            set_mode(*before)
+        except BaseException:  # an interrupt may come at the very call
+            set_mode(*before)
+            raise
+
+
+def _mark_mode() -> None:
     """Brings the trace to the mode that is set."""
-    at, enabled = T.at, T.grad
+    at, key = T.at, ("mode", T.grad, T.inference)
     if at.parent is None:
-        T.at = T.roots[enabled]
+        T.at = T.roots[key[1:]]
         return
-    step = at.children.get(("grad", enabled))
+    step = at.children.get(key)
     if step is None:
         step = Step(at, "mark")
-        step.grad = enabled
-        grow(("grad", enabled), step)
+        step.grad, step.inference = key[1:]
+        grow(key, step)
     T.at = step
 
 

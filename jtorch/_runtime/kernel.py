@@ -56,11 +56,14 @@ def drop_compiled() -> None:
 
 
 class Kernel:
-    """`fn(*arrays, *numbers)` gives a tuple of arrays. `inputs` are avals, `numbers` a string of "f" and "i"."""
+    """`fn(*arrays, *numbers)` gives a tuple of arrays. `inputs` are avals, `numbers` a string of "f" and "i".
+
+    memory: "view" where the results are seen in the first input's memory, "write" where they replace what is in it.
+    """
 
     __slots__ = (
-        "_calls", "_compiled", "_reads", "_vjps", "autocast", "differentiable", "fn", "grad_name", "id", "inputs", "name", "names",
-        "numbers", "out", "places", "saves_output",
+        "_calls", "_compiled", "_reads", "_vjps", "autocast", "differentiable", "fn", "grad_name", "id", "inputs", "memory", "name",
+        "names", "numbers", "out", "places", "saves_output",
     )  # fmt: skip
 
     def __init__(
@@ -78,11 +81,12 @@ class Kernel:
         strides: tuple[int, ...] | None = None,
         names: tuple[str, ...] | None = None,
         places: tuple[int | None, ...] | None = None,
+        memory: str = "",
     ):
         self.id = next(_ids)
         self.name, self.fn, self.inputs, self.numbers = name, fn, inputs, numbers
         self.grad_name = grad_name or name
-        self.saves_output = saves_output
+        self.saves_output, self.memory = saves_output, memory
         self.names, self.places = names, places  # of the inputs in torch's account of the backward
         if out is None:
             results = jax.eval_shape(fn, *[a.struct for a in inputs], *[_NUMBERS[k] for k in numbers])

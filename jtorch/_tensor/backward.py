@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from jtorch._autograd import engine
 from jtorch._autograd.graph import Edges, node_of
+from jtorch._runtime.avals import Size
 from jtorch._runtime.executor import Value
 from jtorch._tensor.base import Tensor, wrap
 from jtorch._tensor.derive import call, cast
@@ -191,7 +192,7 @@ def _batched(roots, leaves, given, retain, create, allow_unused, materialize) ->
             raise RuntimeError(
                 "If `is_grads_batched=True`, we interpret the first dimension of each grad_output as the batch dimension. "
                 "The sizes of the remaining dimensions are expected to match the shape of corresponding output, but a "
-                f"mismatch was detected: grad_output[{i}] has a shape of {type(t.shape)(g.shape[1:])} and output[{i}] has a "
+                f"mismatch was detected: grad_output[{i}] has a shape of {Size(g.shape[1:])} and output[{i}] has a "
                 f"shape of {t.shape}. If you only want some tensors in `grad_output` to be considered batched, consider "
                 "using vmap."
             )

@@ -48,7 +48,6 @@ class Tensor(Attached):
     _grad: Any = None
     _view_name: Any = None
     _backward_hooks: Any = None
-    _inference = False
     _made: Any = None  # how a view was made that may not be written in place (see storage.check_view)
     _unseen = False  # whether writes leave the version as it is
     __array_priority__ = 1000
@@ -191,7 +190,7 @@ class Tensor(Attached):
 
     def is_inference(self) -> bool:
         """Whether the tensor was made under inference_mode."""
-        return self._inference
+        return executor.inferred(value_of(self))
 
     def is_pinned(self) -> bool:
         """Whether the elements are in page-locked memory: never here."""
@@ -209,6 +208,8 @@ class Tensor(Attached):
 
     @property
     def _version(self) -> int:
+        if executor.inferred(value_of(self)):
+            raise RuntimeError("Inference tensors do not track version counter.")
         return version_of(self)
 
     def data_ptr(self) -> int:
@@ -248,6 +249,10 @@ class Tensor(Attached):
             if v.node is None:
                 if v.aval.dtype.category < FLOATING:
                     raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+                if not T.inference and executor.inferred(v):
+                    raise RuntimeError(
+                        "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed."
+                    )
                 # A new value, not this one: what was computed from it before did not require grad.
                 self._value = tag(detached(v), AccumulateGrad(self))
         elif v.node is not None:

@@ -62,7 +62,7 @@ def place(array, dtype: dtypes.dtype, device) -> Value:
     """A host array as a value on a device."""
     where = devices.canonical(device)
     a = aval(array.shape, dtype, where)
-    v = Value(a)
+    v = Value(a, executor.INFERENCE if executor.T.inference else -1)
     if where is not devices.META:
         v.array = jax.device_put(
             np.ascontiguousarray(array).reshape(array.shape), devices.to_jax(where), may_alias=False

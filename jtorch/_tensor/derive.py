@@ -410,7 +410,12 @@ def in_place(op: Op, function: Callable) -> Callable:
 
 def check_in_place(t: Tensor) -> None:
     """RuntimeError where autograd forbids writing to a tensor."""
-    if T.grad:
+    if not T.inference and executor.inferred(value_of(t)):
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal "
+            "tensor before doing inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details."
+        )
+    if T.grad and not T.inference:
         node = value_of(t).node
         if node is not None and node.kind == 1:
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")

@@ -33,13 +33,7 @@ def run_inplace(key: str, targets: Sequence[Tensor], *args, **kwargs) -> None:
     if alone:
         _write_alone(targets, fresh)
     else:
-        enabled = T.grad
-        try:
-            executor.set_grad(False)
-            for t, v in zip(targets, fresh, strict=True):
-                write(t, v)
-        finally:
-            executor.set_grad(enabled)
+        executor.under(False, lambda: [write(t, v) for t, v in zip(targets, fresh, strict=True)], T.inference)
     if T.region is not None:
         T.region.stepped = True
     elif T.at.depth > LONG:

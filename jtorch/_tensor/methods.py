@@ -333,7 +333,7 @@ def _rebuild(array: np.ndarray, dtype: dtypes.dtype, device: str, strides, requi
 
 
 _INTERNAL = frozenset(
-    ("_storage", "_offset", "_base", "_aval", "_old", "_alone", "_grad", "_backward_hooks", "_unseen", "_inference")
+    ("_storage", "_offset", "_base", "_aval", "_old", "_alone", "_grad", "_backward_hooks", "_unseen")
 )
 
 

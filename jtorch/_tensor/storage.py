@@ -80,44 +80,40 @@ def alias(v: Value, strides: Any = False) -> Value:
     """The same array under a new value (and, where given, other strides), part of the graph."""
     out = v.aval if strides is False else v.aval.with_strides(strides)
     if v.array is not None and (v.node is None or not T.grad):
-        made = Value(out)
+        made = Value(out, executor.INFERENCE if executor.inferred(v) else -1)
         made.array = v.array
         return made
     return executor.record(_kernel("alias", v.aval, lambda x: (x,)), (v,), out=(out,))[0]
 
 
-def _kernel(name: str, a: Aval, fn, *more: Aval, grad_name: str = "AliasBackward0", extra=()) -> Kernel:
-    key = (name, a, *more, *extra)
+def _kernel(name: str, a: Aval, fn, *more: Aval, grad_name: str = "AliasBackward0", memory: str = "view") -> Kernel:
+    key = (name, a, *more, grad_name)
     found = _KERNELS.get(key)
     if found is None:
-        found = _KERNELS[key] = Kernel(name, fn, (a, *more), grad_name=grad_name)
+        found = _KERNELS[key] = Kernel(name, fn, (a, *more), grad_name=grad_name, memory=memory)
     return found
 
 
 def detached(v: Value) -> Value:
     """The same array, outside the graph."""
-    enabled = T.grad
-    try:
-        executor.set_grad(False)
-        return alias(v)
-    finally:
-        executor.set_grad(enabled)
+    return executor.under(False, lambda: alias(v))
 
 
 def copied_over(old: Value, new: Value) -> Value:
     """New numbers in place of old ones, as torch's graph has it: the old ones' gradient is zeros, not missing."""
-    kernel = _kernel("copy", old.aval, lambda x, y: (_over(x, y),), new.aval, grad_name="CopyBackwards")
+    kernel = _kernel("copy", old.aval, lambda x, y: (_over(x, y),), new.aval, grad_name="CopyBackwards", memory="write")
     return executor.record(kernel, (old, new), out=(old.aval,))[0]
 
 
 def copied(v: Value) -> Value:
     """A copy, part of the graph."""
-    return executor.record(_kernel("copy_of", v.aval, lambda x: (x,), grad_name="CopyBackwards"), (v,), out=(v.aval,))[0]
+    kernel = _kernel("copy_of", v.aval, lambda x: (x,), grad_name="CopyBackwards", memory="")
+    return executor.record(kernel, (v,), out=(v.aval,))[0]
 
 
 def zeroed(old: Value) -> Value:
     """Zeros in place of a value."""
-    kernel = _kernel("zero", old.aval, lambda x: (jnp.zeros_like(x),), grad_name="ZeroBackward0")
+    kernel = _kernel("zero", old.aval, lambda x: (jnp.zeros_like(x),), grad_name="ZeroBackward0", memory="write")
     return executor.record(kernel, (old,), out=(old.aval,))[0]
 
 
@@ -131,13 +127,9 @@ _over.defvjp(lambda old, new: (new, None), lambda _, ct: (jnp.zeros_like(ct), ct
 
 def with_data(old: Value, new: Value) -> Value:
     """New numbers under an old value's place in the graph."""
-    enabled = T.grad
-    try:
-        executor.set_grad(True)
-        kernel = _kernel("with_data", old.aval, lambda x, y: (_swap(x, y),), new.aval)
-        return executor.record(kernel, (old, detached(new)))[0]
-    finally:
-        executor.set_grad(enabled)
+    name = _node_name(old) or "AliasBackward0"
+    kernel = _kernel("with_data", old.aval, lambda x, y: (_swap(x, y),), new.aval, grad_name=name, memory="write")
+    return executor.under(True, lambda: executor.record(kernel, (old, detached(new)))[0])
 
 
 @jax.custom_vjp
@@ -194,6 +186,7 @@ def read_view(base: Value, view: Aval, offset: int, name: str = "AsStridedBackwa
             "i" * len(starts),
             grad_name=name,
             out=(view,),
+            memory="view",
         )
     return executor.record(kernel, (base,), starts)[0]
 
@@ -221,6 +214,7 @@ def write_view(base: Value, new: Value, view: Aval, offset: int) -> Value:
             "i" * len(starts),
             grad_name="CopySlices",
             out=(base.aval,),
+            memory="write",
         )
     return executor.record(kernel, (base, new), starts)[0]
 
@@ -285,7 +279,7 @@ def _read_bits(base: Value, view: Aval, offset: int) -> Value:
             return (_from_units(units.reshape(-1), view.dtype, view.shape),)
 
         name = "ViewAsRealBackward0" if base.aval.dtype.is_complex else "ViewAsComplexBackward0"
-        kernel = _KERNELS[key] = Kernel("view_dtype", fn, (base.aval,), "i" * len(starts), grad_name=name, out=(view,))
+        kernel = _KERNELS[key] = Kernel("view_dtype", fn, (base.aval,), "i" * len(starts), grad_name=name, out=(view,), memory="view")
     return executor.record(kernel, (base,), starts)[0]
 
 
@@ -305,7 +299,7 @@ def _write_bits(base: Value, new: Value, view: Aval, offset: int) -> Value:
             return (_from_units(units, base.aval.dtype, ordered).transpose(inverse),)
 
         kernel = _KERNELS[key] = Kernel(
-            "copy_slices", fn, (base.aval, new.aval), "i" * len(starts), grad_name="CopySlices", out=(base.aval,)
+            "copy_slices", fn, (base.aval, new.aval), "i" * len(starts), grad_name="CopySlices", out=(base.aval,), memory="write"
         )
     return executor.record(kernel, (base, new), starts)[0]
 
@@ -321,6 +315,10 @@ def write(t, new: Value) -> None:
     old = value_of(t)
     if new.aval is not old.aval:
         new = alias(new, old.aval.strides)
+    if (T.inference or new.slot == executor.INFERENCE) and executor.inferred(new) is not executor.inferred(old):
+        # The tensor stays what it was, an ordinary one or one of inference_mode.
+        kernel = _kernel("rewritten", old.aval, lambda x, y: (y,), new.aval, memory="write")
+        new = executor.record(kernel, (old, new), out=(old.aval,))[0]
     if not T.grad and old.node is not None:
         new = tag(new, old.node) if old.node.kind == 1 else with_data(old, new)
     s = t._storage
@@ -420,12 +418,7 @@ def _root_in_storage(s: Storage, root) -> Value:
 
 
 def _in_graph(fn):
-    enabled = T.grad
-    try:
-        executor.set_grad(True)
-        return fn()
-    finally:
-        executor.set_grad(enabled)
+    return executor.under(True, fn)
 
 
 def _refresh(t) -> Value:
@@ -445,15 +438,9 @@ def _refresh(t) -> Value:
 
 def _dirty(v: Value, t, marked: bool = True) -> None:
     """Leaves word on a value that its tensor moved on, for backwards that kept it."""
-    name = None
-    node = v.node
-    if node is not None and node.kind == 2:
-        if node is LAZY:
-            step = _step_of(v.slot)
-            name = step.kernel.grad_name if step is not None else None
-            node = T.nodes.get(step)
-        else:
-            name = node.name()
+    name, node = _node_name(v), v.node
+    if node is LAZY:
+        node = T.nodes.get(_step_of(v.slot))
     r = weakref.ref(t)
     expected = version_of(t)
 
@@ -469,6 +456,15 @@ def _dirty(v: Value, t, marked: bool = True) -> None:
             executor.mark("dirty", v.slot)
     if node is not None and node is not LAZY:
         node.wrote(word)
+
+
+def _node_name(v: Value) -> str | None:
+    """The name of the node of a value that is no leaf."""
+    node: Any = v.node
+    if node is LAZY:
+        step = _step_of(v.slot)
+        return step.kernel.grad_name if step is not None else None
+    return node.name().rpartition("::")[2] if node is not None and node.kind == 2 else None
 
 
 def _step_of(slot: int):

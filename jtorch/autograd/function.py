@@ -10,6 +10,7 @@ from typing import Any
 from jtorch._autograd import graph
 from jtorch._autograd.graph import Edges, Modified, node_of, observe
 from jtorch._autograd.modes import no_grad
+from jtorch._runtime import executor
 from jtorch._runtime.dtypes import FLOATING
 from jtorch._runtime.executor import T, Value
 from jtorch._tensor.base import Tensor
@@ -80,6 +81,8 @@ class BackwardCFunction(Edges, FunctionCtx):
                 raise TypeError(
                     f"save_for_backward can only save variables, but argument {i} is of type {type(t).__name__}"
                 )
+            if executor.inferred(value_of(t)):
+                raise RuntimeError(executor.NOT_SAVED)
             # An output is kept without its node: that is this one, and a cycle.
             nr = outputs.get(id(t))
             kept.append((graph.pack(value_of(t) if nr is None else detached(value_of(t))), nr))
