@@ -147,9 +147,7 @@ def run(
     outer = partial
     try:
         partial = inputs is not None
-        return executor.under(
-            create, lambda: _run(roots, retain, inputs, capture, accumulate or graph.accumulate, ran)
-        )
+        return executor.under(create, lambda: _run(roots, retain, inputs, capture, accumulate or graph.accumulate, ran))
     finally:
         partial = outer
         if not retain and ran is None:
@@ -316,7 +314,8 @@ def _after(node, grads, cts):
 
 
 def _replaced(fn, result, old) -> list[Value | None]:
-    result = result if isinstance(result, tuple | list) else (result,)
+    if not isinstance(result, tuple):
+        raise TypeError(f"expected tuple, but hook returned '{type(result).__name__}'")
     if len(result) != len(old):
         raise RuntimeError(
             f"hook '{_hook_name(fn)}' has returned an incorrect number of values (got {len(result)}, but expected {len(old)})"

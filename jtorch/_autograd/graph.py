@@ -8,6 +8,7 @@ backward walks it for the first time, or when the trace ends while a value that 
 from __future__ import annotations
 
 import itertools
+import re
 import traceback
 import weakref
 from collections import OrderedDict
@@ -203,9 +204,9 @@ class Node(Edges):
         if self.saved is None:
             raise RuntimeError(FREED)
         if self.kernel.saves_output:
-            if self.modified is not None:
-                raise modified_error(self.modified)
-        else:
+            if self.modified is not None and not mutation_allowed:
+                raise modified_error(self.modified, output=True)
+        elif not mutation_allowed:
             for v in self.saved:
                 if v is not None and v.dirty is not None and v.dirty is not self.own:
                     raise modified_error(v.dirty)
@@ -275,13 +276,22 @@ class Modified:
     """An in-place write that came after a value was made: the tensor's version then, and who can tell it now.
 
     by: (epoch, slot) of the result that was written, where the write is an operation's own.
+    name: of the node that the value had. now: that of the tensor's node, None where it has none or is gone.
     """
 
     by = None
-    __slots__ = ("__dict__", "aval", "expected", "name", "nr", "version")
+    __slots__ = ("__dict__", "aval", "expected", "name", "now", "nr", "version")
 
-    def __init__(self, aval, expected: int, version: Callable[[], int], name: str | None, nr: int):
-        self.aval, self.expected, self.version, self.name, self.nr = aval, expected, version, name, nr
+    def __init__(
+        self, aval, expected: int, version: Callable[[], int], name: str | None, nr: int, now: Callable[[], str | None]
+    ):
+        self.aval, self.expected, self.version, self.name, self.nr, self.now = aval, expected, version, name, nr, now
+
+    def of_view(self, view: Value) -> Modified:
+        """The same write as one on a view of the value."""
+        word = Modified(view.aval, self.expected, self.version, "AsStridedBackward0", 0, lambda: None)
+        word.by = self.by
+        return word
 
     def again(self, epoch) -> Modified:
         """The same word in another trace that took the same way."""
@@ -291,15 +301,44 @@ class Modified:
         return word
 
 
-def modified_error(m: Modified) -> RuntimeError:
+def modified_error(m: Modified, output: bool = False) -> RuntimeError:
+    """The error for a backward that needs what was overwritten: an operation's result, or what it read."""
     kind = SCALAR_NAMES[m.aval.dtype]
-    where = f", which is output {m.nr} of {m.name}," if m.name else ""
+    name = m.name if output else m.now() or m.name
+    where = f", which is output {m.nr} of {re.sub(r'Backward[0-9]*$', '', name)}," if name else ""
+    hint = (
+        "the backtrace further above shows the operation that failed to compute its gradient. The variable in question was "
+        "changed in there or anywhere later. Good luck!"
+        if anomaly.on
+        else "enable anomaly detection to find the operation that failed to compute its gradient, with "
+        "torch.autograd.set_detect_anomaly(True, check_nan=False)."
+    )
     return RuntimeError(
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
         f"[torch.{kind}Tensor {list(m.aval.shape)}]{where} is at version {m.version()}; expected version "
-        f"{m.expected} instead. Hint: enable anomaly detection to find the operation that failed to compute its "
-        "gradient, with torch.autograd.set_detect_anomaly(True, check_nan=False)."
+        f"{m.expected} instead. Hint: {hint}"
     )
+
+
+mutation_allowed = False  # a backward then takes the values that it kept, whatever was written since
+
+
+def viewed(base: Value, view: Value) -> None:
+    """Notes that a value is a view of another: what is written there later is written here, too."""
+    views = base.__dict__.setdefault("views", [])
+    if len(views) >= 8:
+        views[:] = [r for r in views if r() is not None]
+    views.append(weakref.ref(view))
+
+
+def spread(word: Modified, v: Value) -> None:
+    """Leaves word of a write on the views of a value."""
+    for r in v.__dict__.get("views", ()):
+        view = r()
+        if view is not None:
+            if view.dirty is None:
+                view.dirty = word.of_view(view)
+            spread(word, view)
 
 
 # Saved-tensor hooks (pack, unpack) pairs, innermost last.
@@ -473,7 +512,7 @@ def _make(step: Step, producers) -> Node:
     ])  # fmt: skip
     needs = tuple([e is not None for e in edges])
     reads = kernel.reads(needs)
-    saved = [pack(_value_at(i, producers)) if r else None for i, r in zip(step.ins, reads, strict=True)]
+    saved = [pack(_saved_at(i, producers)) if r else None for i, r in zip(step.ins, reads, strict=True)]
     numbers = [Number(T.numbers[i], k, i, T.epoch) for k, i in step.numbers]
     node = new_node(kernel, edges, needs, saved, numbers)
     if kernel.saves_output:
@@ -482,6 +521,24 @@ def _make(step: Step, producers) -> Node:
         if v is not None and v.dirty is not None and v.dirty.by == (T.epoch, step.slot):
             node.own = v.dirty
     return node
+
+
+def _saved_at(slot: int, producers) -> Value:
+    """The value in a slot that a backward keeps. Of a view also what was written to its base counts."""
+    v = _value_at(slot, producers)
+    p, view = producers[slot], v
+    while p.kernel is not None and p.kernel.memory == "view":
+        base = p.ins[0]
+        word = T.dirty.get(base)
+        if word is not None and v.dirty is None:
+            v.dirty = word.of_view(v)
+        r = T.made.get(base)
+        held = r() if r is not None else None
+        if held is None:
+            break
+        viewed(held, view)
+        p, view = producers[base], held
+    return v
 
 
 def _value_at(slot: int, producers) -> Value:
@@ -536,3 +593,4 @@ def make_node(kernel: Kernel, values, numbers, results: list[Value]) -> None:
 
 executor.materialise = materialise
 executor.make_node = make_node
+executor.viewed = viewed

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from jtorch._ops.registry import Op
 from jtorch._runtime.avals import Aval
 from jtorch._runtime.dtypes import FLOATING
+from jtorch._runtime.kernel import vjp_names
 
 # Operations that torch gives a second tensor even where it got a number: the backward has a place for it, left empty.
 _NUMBER_HAS_PLACE = frozenset(("add", "sub", "mul", "div", "true_divide", "multiply", "divide", "subtract"))
@@ -143,3 +144,48 @@ _RULES: dict[str, Callable] = {
     "linalg.matmul": _matmul,
     "linear": _linear,
 }
+
+# What torch composes the backward of an operation of: the last of these operations names the gradient's own grad_fn.
+_COMPOSED = {
+    "CatBackward0": "Split:0",
+    "ConstantPadNdBackward0": "ConstantPadNd:0",
+    "DiagonalBackward0": "DiagEmbed:0",
+    "DivBackward0": "Atan:0 Atanh:0 Cumprod:0 Div:0 Hypot:0 Log10:0 Log1P:0 Log2:0 Log:0 Logaddexp2:0 Logaddexp:0 Sqrt:0",
+    "DivBackward1": "Mean:0 Mean:1",
+    "EluBackwardBackward0": "Celu:0",
+    "EmbeddingDenseBackwardBackward0": "Embedding:0",
+    "ExpandBackward0": "Sum:0 Sum:1",
+    "FlipBackward0": "Cumsum:0 Flip:0",
+    "IndexAddBackward0": "IndexSelect:0",
+    "IndexFillBackward0": "IndexFill:0",
+    "IndexPutImplBackward0": "Index:0",
+    "LogSoftmaxBackwardDataBackward0": "LogSoftmax:0",
+    "MaskedFillBackward0": "Fmax:0 Fmin:0 MaskedFill:0 Maximum:0 Minimum:0 Xlogy:0",
+    "MaskedFillBackward1": "Max:1 Median:0 Nanmedian:0",
+    "MaskedScatterBackward0": "MaskedSelect:0",
+    "MulBackward0": "Abs:0 Acos:0 Amax:0 Aminmax:0 Asin:0 Asinh:0 Atan2:0 Copysign:0 Cos:0 Cosh:0 Digamma:0 Erf:0 Erfc:0 Erfinv:0 Exp:0 Expm1:0 I0:0 Lgamma:0 LinalgVectorNorm:0 Logsumexp:0 Mish:0 Mul:0 NanToNum:0 Pow:0 Pow:2 Prod:0 Prod:1 Reciprocal:0 Rsqrt:0 Silu:0 Sin:0 Sinh:0 Std:0 Tan:0 Var:0",
+    "MulBackward1": "Deg2Rad:0 Exp2:0 Rad2Deg:0",
+    "NegBackward0": "Neg:0 Rsub:1",
+    "PermuteBackward0": "Permute:0",
+    "PutBackward0": "Take:0",
+    "RollBackward0": "Roll:0",
+    "Rot90Backward0": "Rot90:0",
+    "ScatterAddBackward0": "Cummax:0 Gather:0",
+    "ScatterBackward0": "Kthvalue:0 Max:0 Mode:0 Sort:0 Topk:0",
+    "SoftmaxBackwardDataBackward0": "Softmax:0",
+    "SqueezeBackward1": "Unsqueeze:0",
+    "StackBackward0": "Unbind:0",
+    "SubBackward0": "Logcumsumexp:0",
+    "SumBackward1": "Repeat:0",
+    "TBackward0": "T:0",
+    "ThresholdBackwardBackward0": "Relu:0",
+    "ToCopyBackward0": "ToCopy:0",
+    "TransposeBackward0": "Transpose:0",
+    "TrilBackward0": "Tril:0",
+    "TriuBackward0": "Triu:0",
+    "ViewBackward0": "Expand:0 Trace:0 View:0",
+    "WhereBackward0": "Clamp:1 Logit:0 Pow:1 Renorm:0 Sinc:0",
+}
+vjp_names.update(
+    (name.replace(":", "Backward"), composed) for composed, names in _COMPOSED.items() for name in names.split()
+)

@@ -402,6 +402,7 @@ def _joins(kernel: Kernel) -> bool:
     return True
 
 
+viewed: Callable = None  # type: ignore[assignment]  # (base, view) -> None: set by the autograd layer
 make_node: Callable = None  # type: ignore[assignment]  # (kernel, values, numbers, results) -> None: set by the autograd layer
 
 
@@ -433,6 +434,9 @@ def run_now(kernel: Kernel, values, numbers=(), out=None) -> list[Value]:
             v = Value(a)
             v.array = r
             made.append(v)
+    if kernel.memory == "view":
+        for v in made:
+            viewed(values[0], v)
     if lazy:
         make_node(kernel, values, numbers, made)
     if _of_inference(kernel, values, T.inference):

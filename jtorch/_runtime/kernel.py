@@ -55,10 +55,15 @@ def drop_compiled() -> None:
     jax.clear_caches()
 
 
+# The name of a vjp's own gradient by that of the operation's: torch composes most backwards of operations it has.
+vjp_names: dict[str, str] = {}
+
+
 class Kernel:
     """`fn(*arrays, *numbers)` gives a tuple of arrays. `inputs` are avals, `numbers` a string of "f" and "i".
 
-    memory: "view" where the results are seen in the first input's memory, "write" where they replace what is in it.
+    memory: "view" where the results are seen in the first input's memory, "same" where they are all of it, "write" where
+        they replace what is in it.
     """
 
     __slots__ = (
@@ -177,7 +182,7 @@ class Kernel:
             fn_vjp,
             tuple(self.inputs[i] for i in kept) + cts,
             self.numbers,
-            grad_name=self.grad_name.replace("Backward0", "BackwardBackward0"),
+            grad_name=vjp_names.get(self.grad_name) or self.grad_name.replace("Backward0", "BackwardBackward0"),
             out=tuple(self.inputs[i].with_strides(None) for i in wanted),
         )
         return kernel, tuple(used)

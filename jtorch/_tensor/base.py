@@ -267,7 +267,8 @@ class Tensor(Attached):
         """Sets requires_grad, in place."""
         if type(requires_grad) is not bool:
             raise TypeError(
-                "requires_grad_(): argument 'requires_grad' (position 1) must be bool, not " + type(requires_grad).__name__
+                "requires_grad_(): argument 'requires_grad' (position 1) must be bool, not "
+                + type(requires_grad).__name__
             )
         if not requires_grad or not self.requires_grad:
             if requires_grad and self.dtype.category < FLOATING:
@@ -637,7 +638,10 @@ def accumulate(node: AccumulateGrad, grad: Value, create: bool | None = None) ->
     if node.post_accumulate:
         with set_grad_enabled(create):
             for hook in list(node.post_accumulate.values()):
-                if hook(t) is not None:
+                result = hook(t)
+                if result is not None:
+                    if not isinstance(result, Tensor):
+                        raise TypeError(f"expected Variable, but hook returned '{type(result).__name__}'")
                     raise RuntimeError("Tensor post accumulate grad hooks should return None.")
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jtorch._autograd.graph import Modified
+from jtorch._autograd.graph import Modified, spread
 from jtorch._ops.views import Layout
 from jtorch._runtime import dtypes, executor
 from jtorch._runtime.avals import Aval, aval
@@ -86,7 +86,7 @@ def alias(v: Value, strides: Any = False) -> Value:
     return executor.record(_kernel("alias", v.aval, lambda x: (x,)), (v,), out=(out,))[0]
 
 
-def _kernel(name: str, a: Aval, fn, *more: Aval, grad_name: str = "AliasBackward0", memory: str = "view") -> Kernel:
+def _kernel(name: str, a: Aval, fn, *more: Aval, grad_name: str = "AliasBackward0", memory: str = "same") -> Kernel:
     key = (name, a, *more, grad_name)
     found = _KERNELS.get(key)
     if found is None:
@@ -279,7 +279,9 @@ def _read_bits(base: Value, view: Aval, offset: int) -> Value:
             return (_from_units(units.reshape(-1), view.dtype, view.shape),)
 
         name = "ViewAsRealBackward0" if base.aval.dtype.is_complex else "ViewAsComplexBackward0"
-        kernel = _KERNELS[key] = Kernel("view_dtype", fn, (base.aval,), "i" * len(starts), grad_name=name, out=(view,), memory="view")
+        kernel = _KERNELS[key] = Kernel(
+            "view_dtype", fn, (base.aval,), "i" * len(starts), grad_name=name, out=(view,), memory="view"
+        )
     return executor.record(kernel, (base,), starts)[0]
 
 
@@ -299,7 +301,13 @@ def _write_bits(base: Value, new: Value, view: Aval, offset: int) -> Value:
             return (_from_units(units, base.aval.dtype, ordered).transpose(inverse),)
 
         kernel = _KERNELS[key] = Kernel(
-            "copy_slices", fn, (base.aval, new.aval), "i" * len(starts), grad_name="CopySlices", out=(base.aval,), memory="write"
+            "copy_slices",
+            fn,
+            (base.aval, new.aval),
+            "i" * len(starts),
+            grad_name="CopySlices",
+            out=(base.aval,),
+            memory="write",
         )
     return executor.record(kernel, (base, new), starts)[0]
 
@@ -448,8 +456,13 @@ def _dirty(v: Value, t, marked: bool = True) -> None:
         u = r()
         return version_of(u) if u is not None else expected + 1
 
-    word = Modified(v.aval, expected, version, name, v.nr)
+    def now():
+        u = r()
+        return None if u is None else _node_name(value_of(u), full=True)
+
+    word = Modified(v.aval, expected, version, name, v.nr, now)
     v.dirty = word
+    spread(word, v)
     if v.slot >= 0:
         T.dirty[v.slot] = word
         if marked:
@@ -458,13 +471,15 @@ def _dirty(v: Value, t, marked: bool = True) -> None:
         node.wrote(word)
 
 
-def _node_name(v: Value) -> str | None:
+def _node_name(v: Value, full: bool = False) -> str | None:
     """The name of the node of a value that is no leaf."""
     node: Any = v.node
     if node is LAZY:
         step = _step_of(v.slot)
         return step.kernel.grad_name if step is not None else None
-    return node.name().rpartition("::")[2] if node is not None and node.kind == 2 else None
+    if node is None or node.kind != 2:
+        return None
+    return node.name() if full else node.name().rpartition("::")[2]
 
 
 def _step_of(slot: int):

@@ -48,7 +48,9 @@ def make_several(t: Tensor, name: str, statics, build) -> tuple[Tensor, ...]:
     if found is None:
         outs, deltas, fns = zip(*build(v.aval, *statics), strict=True)
         grad_name = name.capitalize() + "Backward0"
-        kernel = Kernel(name, lambda x: tuple([fn(x) for fn in fns]), (v.aval,), grad_name=grad_name, out=outs, memory="view")
+        kernel = Kernel(
+            name, lambda x: tuple([fn(x) for fn in fns]), (v.aval,), grad_name=grad_name, out=outs, memory="view"
+        )
         found = _KERNELS[key] = kernel, deltas  # type: ignore[assignment]
     kernel, deltas = found  # type: ignore[misc]
     made = []
@@ -76,7 +78,10 @@ def make(t: Tensor, name: str, statics, build, grad_name: str | None = None) -> 
     if found is None:
         out, delta, fn = build(v.aval, *statics)
         grad_name = grad_name or "".join(p.capitalize() for p in name.split("_")) + "Backward0"
-        found = _KERNELS[key] = Kernel(name, lambda x: (fn(x),), (v.aval,), grad_name=grad_name, out=(out,), memory="view"), delta  # type: ignore[assignment]
+        found = _KERNELS[key] = (
+            Kernel(name, lambda x: (fn(x),), (v.aval,), grad_name=grad_name, out=(out,), memory="view"),
+            delta,
+        )  # type: ignore[assignment]
     kernel, delta = found  # type: ignore[misc]
     r = executor.record(kernel, (v,), (), lambda slots: (name, slots[0], statics))[0]
     if r.slot >= 0:
@@ -92,7 +97,9 @@ def _dynamic(t: Tensor, name: str, statics, build, number: int, delta: int) -> T
     if kernel is None:
         out, fn = build(v.aval, *statics)
         grad_name = name.capitalize() + "Backward0"
-        kernel = _KERNELS[key] = Kernel(name, lambda x, i: (fn(x, i),), (v.aval,), "i", grad_name=grad_name, out=(out,), memory="view")
+        kernel = _KERNELS[key] = Kernel(
+            name, lambda x, i: (fn(x, i),), (v.aval,), "i", grad_name=grad_name, out=(out,), memory="view"
+        )
     r = executor.record(kernel, (v,), (number,))[0]
     return share(t, r, t._offset + delta)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -124,7 +125,7 @@ class BackwardCFunction(Edges, FunctionCtx):
             else:
                 grads.append(None)
         results = _backward_of(self._forward_cls)(self, *grads)
-        results = results if isinstance(results, tuple | list) else (results,)
+        results = results if isinstance(results, tuple) else (results,)
         expected = len(self.needs_input_grad)
         if len(results) > expected and all(r is None for r in results[expected:]):
             results = results[:expected]
@@ -133,6 +134,12 @@ class BackwardCFunction(Edges, FunctionCtx):
                 f"function {self.name()} returned an incorrect number of gradients (expected "
                 f"{expected}, got {len(results)})"
             )
+        for i, r in enumerate(results):
+            if r is not None and i not in self._places:
+                raise RuntimeError(
+                    f"function {self.name()} returned a gradient different than None at position {i + 1}, but the "
+                    "corresponding forward input was not a Variable"
+                )
         out: list[Value | None] = []
         for place, edge, a in zip(self._places, self.edges, self._inputs, strict=True):
             r = results[place]
@@ -153,7 +160,9 @@ class BackwardCFunction(Edges, FunctionCtx):
             dims = (*range(lead), *(lead + i for i, n in enumerate(a.shape) if n == 1 and r.shape[lead + i] != 1))
             r = r.sum(dims, keepdim=True).reshape(tuple(a.shape))
         v = value_of(r)
-        return cast(v, a.dtype) if v.aval.dtype is not a.dtype else alias(v)
+        if v.aval.dtype is not a.dtype:
+            return cast(v, a.dtype)
+        return alias(v) if v.node is None else v
 
 
 def _backward_of(cls: type) -> Callable:
@@ -233,6 +242,10 @@ class Function(metaclass=FunctionMeta):
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
         """Calls the function, as one node of the graph."""
+        by_setup = cls.setup_context is not Function.setup_context
+        if by_setup or kwargs:
+            args = _with_defaults(cls.forward, args, kwargs, by_setup)
+            kwargs = {}
         tensors = [(i, a) for i, a in enumerate(args) if isinstance(a, Tensor)]
         needs = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
         node = cls._backward_cls(needs)
@@ -245,13 +258,18 @@ class Function(metaclass=FunctionMeta):
             edges.append(None if n is None else (n, v.nr))
         node._inputs = [value_of(t).aval for _, t in tensors]
         with no_grad():
-            if cls.setup_context is not Function.setup_context:
-                output = cls.forward(*args, **kwargs)
+            if by_setup:
+                output = cls.forward(*args)
                 cls.setup_context(node, args, output)
             else:
-                output = cls.forward(node, *args, **kwargs)
+                output = cls.forward(node, *args)
         several = isinstance(output, tuple)
         results = list(output) if several else [output]
+        if record and not all(any(t is o for o in results) for t in node.dirty_tensors):
+            raise RuntimeError(
+                "Some elements marked as dirty during the forward method were not returned as output. The inputs that are "
+                "modified inplace must all be outputs of the Function."
+            )
         given = {id(a) for _, a in tensors}
         dirty = {id(t) for t in node.dirty_tensors}
         if record:
@@ -270,6 +288,13 @@ class Function(metaclass=FunctionMeta):
                 differs = id(o) not in fixed and o.dtype.category >= FLOATING
                 results[nr] = _output(o, node if differs else None, nr, id(o) in given, id(o) in dirty)
         return tuple(results) if several else results[0]
+
+
+def _with_defaults(forward: Callable, args: tuple, kwargs: dict, by_setup: bool) -> tuple:
+    """The arguments of a call in the order of `forward`'s parameters, those left out as well."""
+    bound = inspect.signature(forward).bind(*(() if by_setup else (None,)), *args, **kwargs)
+    bound.apply_defaults()
+    return bound.args if by_setup else bound.args[1:]
 
 
 def _output(o: Tensor, node: BackwardCFunction | None, nr: int, given: bool, dirty: bool) -> Tensor:

@@ -49,13 +49,13 @@ def _outputs(func: Callable, inputs, caller: str, strict: bool):
     return several, outs
 
 
-def _vector(v, like: tuple[Tensor, ...], several: bool, whose: str) -> tuple[Tensor, ...]:
+def _vector(v, like: tuple[Tensor, ...], several: bool, whose: str, caller: str) -> tuple[Tensor, ...]:
     """The vector to multiply with, checked against what it multiplies."""
     if v is None:
         if len(like) != 1 or like[0].numel() != 1:
             raise RuntimeError(f"The vector v can only be None if {whose} a single Tensor with a single element.")
         return (like[0].detach().new_ones(like[0].shape),)
-    _, vs = _as_tuple(v, "v", "the function")
+    _, vs = _as_tuple(v, "v", caller)
     if len(vs) != len(like):
         if several:
             raise RuntimeError(f"v is a tuple of invalid length: should be {len(like)} but got {len(vs)}.")
@@ -132,11 +132,12 @@ def _check_strategy(strategy: str, vectorize: bool, strict: bool) -> None:
         )
     if strategy == "forward-mode" and not vectorize:
         raise NotImplementedError(
-            "Computing Jacobian using forward-AD or forward-over-reverse Hessian is only implemented for `vectorize=True`."
+            "Computing Jacobian using forward-AD or forward-over-reverse Hessian isonly implemented for `vectorize=True`."
         )
     if vectorize and strict:
         raise RuntimeError(
-            "torch.autograd.functional.jacobian: `strict=True` and `vectorize=True` are not supported together."
+            "torch.autograd.functional.jacobian: `strict=True` and `vectorized=True` are not supported together. Please "
+            "either set `strict=False` or `vectorize=False`."
         )
 
 
@@ -178,7 +179,7 @@ def vjp(func: Callable, inputs, v=None, create_graph: bool = False, strict: bool
     with enable_grad():
         many_in, xs = _prepare(inputs, create_graph, "vjp")
         many_out, ys = _outputs(func, xs, "vjp", strict)
-        vs = _vector(v, ys, many_out, "the user-provided function returns")
+        vs = _vector(v, ys, many_out, "the user-provided function returns", "vjp")
         words = (
             "The output of the user-provided function is independent of input {}. This is not allowed in strict mode."
         )
@@ -192,7 +193,7 @@ def jvp(func: Callable, inputs, v=None, create_graph: bool = False, strict: bool
     """(outputs, Jv), by differentiating the vjp with respect to its cotangent."""
     with enable_grad():
         many_in, xs = _prepare(inputs, create_graph, "jvp")
-        vs = _vector(v, xs, many_in, "the input to the user-provided function is")
+        vs = _vector(v, xs, many_in, "the input to the user-provided function is", "jvp")
         many_out, ys = _outputs(func, xs, "jvp", strict)
         duals = tuple(zeros_like(y).requires_grad_() for y in ys)
         gs = _gradients(ys, xs, duals, True)
@@ -210,7 +211,7 @@ def jvp(func: Callable, inputs, v=None, create_graph: bool = False, strict: bool
 def _second(func: Callable, inputs, v, create_graph: bool, strict: bool, caller: str):
     with enable_grad():
         many, xs = _prepare(inputs, True, caller)
-        vs = _vector(v, xs, many, "the input to the user-provided function is")
+        vs = _vector(v, xs, many, "the input to the user-provided function is", caller)
         y = func(*xs)
         flat = _single(y, caller)
         if strict:

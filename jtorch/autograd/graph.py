@@ -106,7 +106,13 @@ def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Callable, *, mode: s
 @contextlib.contextmanager
 def allow_mutation_on_saved_tensors():
     """In the block, tensors the backward keeps may be written in place: it keeps values, so this costs nothing."""
-    yield
+    if _graph.mutation_allowed:
+        raise RuntimeError("allow_mutation_on_saved_tensors contexts cannot be nested")
+    _graph.mutation_allowed = True
+    try:
+        yield
+    finally:
+        _graph.mutation_allowed = False
 
 
 def increment_version(tensor: Tensor | Sequence[Tensor]) -> None:

@@ -8,6 +8,7 @@ behind a barrier that keeps XLA from seeing that the work is the same, and diffe
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -173,6 +174,12 @@ class _Region(Edges):
             )
 
 
+@functools.cache
+def _region_class(name: str) -> type[_Region]:
+    """The class of regions that go by the name of the last operation in them."""
+    return type(name, (_Region,), {})
+
+
 def _facts(a: Aval) -> dict:
     return {"shape": a.shape, "dtype": a.dtype, "device": a.device}
 
@@ -226,7 +233,7 @@ def _without_reentering(function, args, kwargs, preserve: bool, context_fn, chec
         return [made[i] for i in at], _tensors((again_args, again_kwargs))
 
     first: Any = places[0][0]
-    region = _Region(rerun, len(at), first.name())
+    region = _region_class(type(first).__name__)(rerun, len(at), first.name())
     region.check = check
     border = _border(places, entrances, started)
     region.edges = tuple(
