@@ -25,6 +25,7 @@ _ONES: dict[Aval, Kernel] = {}
 _ADD: dict[Aval, Kernel] = {}
 _order = itertools.count()
 partial = False  # whether the backward that runs is one towards given inputs
+running: set = set()  # the nodes of the backward that runs: a new set each time
 
 
 def ones(a: Aval) -> Value:
@@ -143,13 +144,13 @@ def run(
     create: the backward is recorded itself.
     accumulate: takes what arrives at leaves, in place of adding it to their grads.
     """
-    global partial
-    outer = partial
+    global partial, running
+    outer = partial, running
     try:
         partial = inputs is not None
         return executor.under(create, lambda: _run(roots, retain, inputs, capture, accumulate or graph.accumulate, ran))
     finally:
-        partial = outer
+        partial, running = outer
         if not retain and ran is None:
             executor.mark("freed")
 
@@ -167,10 +168,13 @@ def _run(roots, retain, inputs, capture, accumulate, ran):
             if edge is not None:
                 dependencies[edge[0]] = dependencies.get(edge[0], 0) + 1
                 stack.append(edge[0])
+    global running
+    running = seen
     needed = targets = None
     if inputs is not None:
         targets = {node for node, _ in inputs}
         needed = _leading(seen, targets)
+        running = needed | (targets & seen)
     captured: dict = {}
     buffers: dict = {}
     ready: list = []

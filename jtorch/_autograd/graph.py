@@ -38,6 +38,7 @@ FREED = (
 class RemovableHandle:
     """What registering a hook gives back: `remove()` takes the hook away; also a context manager."""
 
+    __module__ = "jtorch.utils.hooks"
     _next = itertools.count()
 
     def __init__(self, hooks: dict, *, extra_dict: Any = None):
@@ -128,6 +129,12 @@ class Edges:
         observe()
         return handle
 
+    def __call__(self, *grads):
+        """The gradients of the inputs from those of the results."""
+        made = self.apply([None if g is None else unwrap(g) for g in grads])
+        found = tuple(self.all_places([None if v is None else wrap(v) for v in made], None))
+        return found[0] if len(found) == 1 else found
+
     def release(self) -> None:
         """Drops what is kept for the backward."""
 
@@ -150,7 +157,7 @@ class Anomaly:
 anomaly = Anomaly()
 # Whose numbers torch keeps as tensors: a second backward finds them freed.
 _KEEPS_NUMBERS = frozenset(("mul", "multiply", "div", "divide", "true_divide"))
-_FULL_NAMES = {name: f"torch::autograd::{name}" for name in ("CopySlices", "CopyBackwards")}
+FULL_NAMES = {name: f"torch::autograd::{name}" for name in ("CopySlices", "CopyBackwards")}
 
 
 def keeps(kernel: Kernel, needs: tuple[bool, ...]) -> bool:
@@ -171,7 +178,7 @@ class Node(Edges):
 
     def name(self) -> str:
         name = self.kernel.grad_name
-        return _FULL_NAMES.get(name, name)
+        return FULL_NAMES.get(name, name)
 
     def all_places(self, entries, missing) -> list:
         places = self.kernel.places
@@ -199,17 +206,28 @@ class Node(Edges):
             return saved_attribute(self, name.removeprefix("_saved_").removeprefix("_raw_"))
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
+    def _check_unwritten(self) -> None:
+        """RuntimeError where what the backward reads was written in place since."""
+        kernel = self.kernel
+        if kernel.saves_output:
+            if self.modified is not None:
+                raise modified_error(self.modified, output=True)
+            if not kernel.saves_both:
+                return
+        written = [
+            i for i, v in enumerate(self.saved) if v is not None and v.dirty is not None and v.dirty is not self.own
+        ]
+        if written:
+            # torch looks at what it kept in the order of the names.
+            names = kernel.names or ("",) * len(self.saved)
+            raise modified_error(self.saved[min(written, key=names.__getitem__)].dirty)
+
     def apply(self, cts: list[Value | None]) -> list[Value | None]:
         """The gradients of the inputs, None where there is none."""
         if self.saved is None:
             raise RuntimeError(FREED)
-        if self.kernel.saves_output:
-            if self.modified is not None and not mutation_allowed:
-                raise modified_error(self.modified, output=True)
-        elif not mutation_allowed:
-            for v in self.saved:
-                if v is not None and v.dirty is not None and v.dirty is not self.own:
-                    raise modified_error(v.dirty)
+        if not mutation_allowed:
+            self._check_unwritten()
         given = tuple([ct is not None for ct in cts])
         kernel, used = self.kernel.vjp(self.needs, given)
         values = [unpack(s) for s, u in zip(self.saved, used, strict=True) if u] + [ct for ct in cts if ct is not None]
@@ -238,9 +256,26 @@ def saved_attribute(node: Node, name: str):
     place = kernel.names.index(name) if kernel.names is not None and name in kernel.names else -1
     if place < 0 and name == "self" and node.saved:
         place = 0
+    if place < 0:
+        settings = settings_of(node)
+        if name in settings:
+            return settings[name]
     if place < 0 or place >= len(node.saved) or node.saved[place] is None:
         raise AttributeError(f"'{type(node).__name__}' object has no attribute '_saved_{name}'")
     return wrap(unpack(node.saved[place]))
+
+
+def settings_of(node: Node) -> dict[str, Any]:
+    """What an operation was called with besides tensors, and the shape of its first one, under torch's names."""
+    kernel = node.kernel
+    found: dict[str, Any] = {}
+    numbers = iter(node.numbers)
+    for name, (tag, setting) in (kernel.settings or {}).items():
+        found[name] = next(numbers).value if tag in ("f", "i") else setting
+    if kernel.inputs:
+        found["self_sym_sizes"] = tuple(kernel.inputs[0].shape)
+        found["self_sym_numel"] = kernel.inputs[0].numel
+    return found
 
 
 class AccumulateGrad(Edges):

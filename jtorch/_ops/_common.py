@@ -56,3 +56,23 @@ def dtype_of(x: Array) -> dtypes.dtype:
 def scalar_name(x: Array) -> str:
     """What torch's messages call the array's element type: Float, Long, Half ..."""
     return dtypes.SCALAR_NAMES[dtype_of(x)]
+
+
+def _halves_at_ties(pick, first_loses):
+    """The greater or the smaller of two. At ties each gets half the gradient; beside NaN, which is neither, both all."""
+
+    @jax.custom_jvp
+    def picked(x: Array, y: Array) -> Array:
+        return pick(x, y)
+
+    @picked.defjvp
+    def _(primals, tangents):
+        (x, y), (tx, ty) = primals, tangents
+        both = jnp.where(first_loses(x, y), 0, tx) + jnp.where(first_loses(y, x), 0, ty)
+        return picked(x, y), jnp.where(x == y, both / 2, both)
+
+    return picked
+
+
+larger = _halves_at_ties(jnp.maximum, jnp.less)
+smaller = _halves_at_ties(jnp.minimum, jnp.greater)

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 from jax import lax
 
-from jtorch._ops._common import Array, Operand, dtype_of, scalar_name
+from jtorch._ops._common import Array, Operand, dtype_of, larger, scalar_name, smaller
 from jtorch._ops._numeric import (
     alias,
     category,
@@ -179,14 +179,14 @@ def _need_order(name: str, x: Array) -> None:
 def maximum(input: Array, other: Array) -> Array:
     """The larger of the two; nan where either is. The gradient is halved at ties."""
     _need_order("maximum", input)
-    return jnp.maximum(input, other)
+    return larger(input, other)
 
 
 @op(promote="same", method=True)
 def minimum(input: Array, other: Array) -> Array:
     """The smaller of the two; nan where either is. The gradient is halved at ties."""
     _need_order("minimum", input)
-    return jnp.minimum(input, other)
+    return smaller(input, other)
 
 
 @op(promote="same", method=True)

@@ -32,7 +32,7 @@ def cumsum(input: Array, dim: int, *, dtype: DType | None = None) -> Array:
     return _running(input, dim, dtype, lax.cumsum)
 
 
-@op(method=True, inplace=True)
+@op(method=True, inplace=True, saves="both")
 def cumprod(input: Array, dim: int, *, dtype: DType | None = None) -> Array:
     """Running product along `dim`; integers and bools in int64. The gradient is right at zeros."""
     return _running(input, dim, dtype, lax.cumprod)

@@ -7,7 +7,7 @@ import numpy as np
 from jax import lax
 
 from jtorch._ops._along import drop, order, refuse, refuse_complex, spread, take_along
-from jtorch._ops._common import Array, Operand, is_complex, is_float, wrap_dim, wrap_dims
+from jtorch._ops._common import Array, Operand, is_complex, is_float, larger, smaller, wrap_dim, wrap_dims
 from jtorch._ops.registry import op
 
 
@@ -67,7 +67,7 @@ def max_all(input: Array) -> Array:
 def max_other(input: Array, other: Array) -> Array:
     """The greater of two, elementwise; at ties each gets half the gradient."""
     refuse_complex(input, "maximum_cpu")
-    return jnp.maximum(input, other)
+    return larger(input, other)
 
 
 @op(name="max", key="max.dim", method=True, returns=("values", "indices"))
@@ -86,7 +86,7 @@ def min_all(input: Array) -> Array:
 def min_other(input: Array, other: Array) -> Array:
     """The smaller of two, elementwise; at ties each gets half the gradient."""
     refuse_complex(input, "minimum_cpu")
-    return jnp.minimum(input, other)
+    return smaller(input, other)
 
 
 @op(name="min", key="min.dim", method=True, returns=("values", "indices"))
@@ -105,13 +105,13 @@ def _extreme_dims(x: Array, dim, keepdim: bool, name: str, kernel: str, pick) ->
     return drop(spread(x, pick, axes), axes, keepdim)
 
 
-@op(method=True)
+@op(method=True, saves="both")
 def amax(input: Array, dim: int | tuple[int, ...] = (), keepdim: bool = False) -> Array:
     """The greatest over one or more dims; its gradient is shared evenly at ties."""
     return _extreme_dims(input, dim, keepdim, "amax", "max_values_cpu", _amax)
 
 
-@op(method=True)
+@op(method=True, saves="both")
 def amin(input: Array, dim: int | tuple[int, ...] = (), keepdim: bool = False) -> Array:
     """The smallest over one or more dims; its gradient is shared evenly at ties."""
     return _extreme_dims(input, dim, keepdim, "amin", "min_values_cpu", _amin)

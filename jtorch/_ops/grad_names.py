@@ -7,6 +7,7 @@ dims), and composes some operations of others, whose names then show.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from jtorch._ops.registry import Op
 from jtorch._runtime.avals import Aval
@@ -35,6 +36,24 @@ def names_of(op: Op, layout: tuple) -> tuple[str, ...]:
         elif entry[0] == "l":
             names += [p.name] * entry[1]
     return tuple(names)
+
+
+def settings_of(op: Op, layout: tuple) -> dict[str, tuple[str, Any]]:
+    """What an operation was called with besides arrays: for each parameter its kind ("f" and "i": a run-time number)
+    and what it is.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for p, entry in zip(op.params, layout, strict=True):
+        if entry[0] in ("f", "i"):
+            found[p.name] = entry[0], None
+        elif entry[0] == "s":
+            along = p.name == "dim" and type(entry[1]) is int and op.name in _DIMS
+            found[p.name] = "s", (entry[1],) if along else entry[1]
+    return found
+
+
+# Reductions that torch always has a tuple of dims of.
+_DIMS = frozenset(("amax", "amin", "logsumexp", "mean", "norm", "std", "sum", "var", "vector_norm"))
 
 
 def places_of(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> tuple[int | None, ...] | None:

@@ -77,7 +77,7 @@ def _vector_norm(
     return p_norm(x, order, axes, keepdim).astype(result)
 
 
-@op(function=False, namespaces=("linalg",), grad_name="LinalgVectorNormBackward0")
+@op(function=False, namespaces=("linalg",), grad_name="LinalgVectorNormBackward0", saves="both")
 def vector_norm(
     x: Array,
     ord: float = 2,

@@ -76,7 +76,7 @@ def nanmean(
     return total / jnp.sum(~missing, axis=axes, keepdims=keepdim, dtype=np.int64).astype(to)
 
 
-@op(method=True)
+@op(method=True, saves="both")
 def prod(input: Array, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Array:
     """Product over one dim or all. Integers and bools multiply in int64; the gradient is right at zeros."""
     to = _sum_dtype(input, dtype)
@@ -140,7 +140,7 @@ def var_all(input: Array, unbiased: bool) -> Array:
     return _moments(input, None, int(unbiased), False)[0]
 
 
-@op(key="std.correction", method=True)
+@op(key="std.correction", method=True, saves="both")
 def std(
     input: Array,
     dim: int | tuple[int, ...] | None = None,
@@ -152,7 +152,7 @@ def std(
     return _deviation(_moments(input, dim, correction, keepdim)[0])
 
 
-@op(name="std", key="std.unbiased", method=True)
+@op(name="std", key="std.unbiased", method=True, saves="both")
 def std_unbiased(
     input: Array, dim: int | tuple[int, ...] | None, unbiased: bool = True, keepdim: bool = False
 ) -> Array:
@@ -160,7 +160,7 @@ def std_unbiased(
     return _deviation(_moments(input, dim, int(unbiased), keepdim)[0])
 
 
-@op(name="std", key="std.all", method=True)
+@op(name="std", key="std.all", method=True, saves="both")
 def std_all(input: Array, unbiased: bool) -> Array:
     """Standard deviation of all elements."""
     return _deviation(_moments(input, None, int(unbiased), False)[0])
@@ -248,7 +248,7 @@ def count_nonzero(input: Array, dim: int | tuple[int, ...] | None = None) -> Arr
 # --- norms and the like --------------------------------------------------------------------------------------
 
 
-@op(method=True, promote="float", namespaces=("special",))
+@op(method=True, promote="float", namespaces=("special",), saves="both")
 def logsumexp(input: Array, dim: int | tuple[int, ...], keepdim: bool = False) -> Array:
     """log(sum(exp(input))) over `dim`, without overflow."""
     axes = wrap_dims(dim, input.ndim)
@@ -361,7 +361,7 @@ def _clip(x: Array) -> Array:
     return jnp.where(x > 1, one, jnp.where(x < -1, -one, x))
 
 
-@op(method=True, grad_name="LinalgVectorNormBackward0")
+@op(method=True, grad_name="LinalgVectorNormBackward0", saves="both")
 def norm(
     input: Array,
     p: int | float | str | None = "fro",

@@ -106,7 +106,7 @@ def op(
     grad_name: what torch prints as grad_fn where it is not CamelCase(name) + "Backward0".
     differentiable: False for results that never require grad (comparisons, indices).
     saves: "output" where torch keeps the result for the backward (exp, tanh, softmax ...): an in-place write on the
-        result is then the error. By default what the vjp really reads is what is kept.
+        result is then the error; "both" where it keeps the arguments, too. By default what the vjp really reads is what is kept.
     wide: run-time numbers arrive in float64, whatever the tensors' dtype: for factors that are worked out first.
     varargs: name of the static tuple parameter that also takes plain positionals: `x.permute(2, 0, 1)`.
     check: for promoting operations, refuses arguments by what they were before promotion: gets by parameter name the

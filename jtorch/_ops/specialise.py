@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from jtorch._ops.grad_names import grad_name, names_of, places_of
+from jtorch._ops.grad_names import grad_name, names_of, places_of, settings_of
 from jtorch._ops.registry import ARRAYS, NUMBER, OPERAND, STATIC, Op
 from jtorch._runtime import devices, dtypes
 from jtorch._runtime.avals import Aval
@@ -167,7 +167,9 @@ def _build(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
         numbers,
         grad_name=grad_name(op, layout, inputs),
         differentiable=op.differentiable,
-        saves_output=op.saves == "output",
+        saves_output=op.saves is not None,
+        saves_both=op.saves == "both",
+        settings=settings_of(op, layout),
         device=where,
         strides=strides,
         names=names_of(op, layout),

@@ -68,7 +68,7 @@ class Kernel:
 
     __slots__ = (
         "_calls", "_compiled", "_reads", "_vjps", "autocast", "differentiable", "fn", "grad_name", "id", "inputs", "memory", "name",
-        "names", "numbers", "out", "places", "saves_output",
+        "names", "numbers", "out", "places", "saves_both", "saves_output", "settings",
     )  # fmt: skip
 
     def __init__(
@@ -87,11 +87,14 @@ class Kernel:
         names: tuple[str, ...] | None = None,
         places: tuple[int | None, ...] | None = None,
         memory: str = "",
+        saves_both: bool = False,
+        settings: dict[str, tuple[str, Any]] | None = None,
     ):
         self.id = next(_ids)
         self.name, self.fn, self.inputs, self.numbers = name, fn, inputs, numbers
         self.grad_name = grad_name or name
-        self.saves_output, self.memory = saves_output, memory
+        self.saves_output, self.saves_both, self.memory = saves_output, saves_both, memory
+        self.settings = settings  # what the operation was called with besides arrays, by parameter
         self.names, self.places = names, places  # of the inputs in torch's account of the backward
         if out is None:
             results = jax.eval_shape(fn, *[a.struct for a in inputs], *[_NUMBERS[k] for k in numbers])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -99,6 +100,8 @@ def backward(
     if len(roots) == 1 and leaves is None and not create_graph and isinstance(roots[0], Tensor):
         engine.backward(value_of(roots[0]), cts[0], retain)
         return
+    if create_graph:
+        _warn_of_cycles()
     starts = _starts(roots, cts)
     if leaves is None:
         engine.run(starts, retain=retain, create=create_graph)
@@ -108,6 +111,17 @@ def backward(
             t.retain_grad()
     places = _places(leaves)
     engine.run(starts, retain=retain, create=create_graph, inputs=places, capture=False)
+
+
+@functools.cache  # once a process, as torch does
+def _warn_of_cycles() -> None:
+    warnings.warn(
+        "Using backward() with create_graph=True will create a reference cycle between the parameter and its gradient which "
+        "can cause a memory leak. We recommend using autograd.grad when creating the graph to avoid this. If you have to "
+        "use this function, make sure to reset the .grad fields of your parameters to None after use to break the cycle "
+        "and avoid the leak.",
+        stacklevel=4,
+    )
 
 
 def _starts(roots, cts):

@@ -407,6 +407,12 @@ class Tensor(Attached):
         node.retain[nr] = keep
         observe()
 
+    def _keep_retaining(self, old: Value) -> None:
+        """Lets the gradient be kept that this tensor now has, where the one it had before a write in place was to be."""
+        node: Any = old.node
+        if node.retain and node.retain.pop(old.nr, None) is not None and not self.is_leaf:
+            self.retain_grad()
+
     @property
     def retains_grad(self) -> bool:
         """Whether retain_grad() was called."""
@@ -559,6 +565,8 @@ class Tensor(Attached):
         t._storage, t._offset = s, data._offset
         s.add(t)
         if require_grad:
+            if t.dtype.category < FLOATING:
+                raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
             t.requires_grad = True
         return t
 

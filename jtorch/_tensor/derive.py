@@ -21,7 +21,7 @@ from jtorch._autograd.graph import written_by
 from jtorch._ops.registry import ARRAY, ARRAYS, NUMBER, OPERAND, OPS, OPTIONAL, STATIC, Op
 from jtorch._ops.specialise import A, F, I, kernel_of
 from jtorch._runtime import devices, dtypes, executor
-from jtorch._runtime.executor import T, Value
+from jtorch._runtime.executor import LAZY, T, Value
 from jtorch._tensor.base import Tensor, new
 from jtorch._tensor.storage import alias, value_of, write
 
@@ -408,8 +408,8 @@ def in_place(op: Op, function: Callable) -> Callable:
     return f_
 
 
-def check_in_place(t: Tensor) -> None:
-    """RuntimeError where autograd forbids writing to a tensor."""
+def check_in_place(t: Tensor, view: bool = False) -> None:
+    """RuntimeError where autograd forbids writing to a tensor, or (`view`) to a view of it."""
     if not T.inference and executor.inferred(value_of(t)):
         raise RuntimeError(
             "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal "
@@ -418,6 +418,10 @@ def check_in_place(t: Tensor) -> None:
     if T.grad and not T.inference:
         node = value_of(t).node
         if node is not None and node.kind == 1:
+            if view:
+                raise RuntimeError(
+                    "a view of a leaf Variable that requires grad is being used in an in-place operation."
+                )
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
         if t._base is not None:
             base = value_of(t._base).node
@@ -446,6 +450,8 @@ def store_in_place(t: Tensor, result: Value, name: str) -> None:
     old = value_of(t)
     write(t, result)
     written_by(old, result)
+    if old.node is not None and old.node is not LAZY and T.grad:
+        t._keep_retaining(old)
 
 
 # ---- generated functions ---------------------------------------------------------------------------------------------

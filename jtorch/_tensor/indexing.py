@@ -146,7 +146,7 @@ def setitem(self: Tensor, index, value) -> None:
         write(self, values_of("masked_fill", self, index, _number_for(self, value))[0])
         return
     p = index_plan.plan(index, a.shape, _is_tensor, _info)
-    check_in_place(self)
+    check_in_place(self, view=bool(p.views) or not p.advanced)
     steps = p.views
     if p.tensor_selects:
         steps = _read_selects(steps, list(a.shape))

@@ -18,7 +18,7 @@ from jtorch._tensor.base import Tensor
 from jtorch._tensor.creation import _like, copy_out, place, sizes, wrap
 from jtorch._tensor.creation import _OutOp as OutOp
 from jtorch._tensor.derive import call, check_in_place, store_in_place
-from jtorch._tensor.storage import value_of
+from jtorch._tensor.storage import copied_over, value_of
 
 
 class Generator(HostGenerator):
@@ -347,7 +347,7 @@ def _fill(t: Tensor, name: str, host, key_draw, g) -> Tensor:
     from jtorch._autograd.modes import no_grad
 
     if t.requires_grad and not t.is_leaf:
-        store_in_place(t, v, name)
+        store_in_place(t, copied_over(value_of(t), v, name.capitalize().replace("_", "Backward0")), name)
     else:
         with no_grad():
             store_in_place(t, v, name)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jtorch._autograd.graph import Modified, spread
+from jtorch._autograd.graph import FULL_NAMES, Modified, spread
 from jtorch._ops.views import Layout
 from jtorch._runtime import dtypes, executor
 from jtorch._runtime.avals import Aval, aval
@@ -99,9 +99,9 @@ def detached(v: Value) -> Value:
     return executor.under(False, lambda: alias(v))
 
 
-def copied_over(old: Value, new: Value) -> Value:
+def copied_over(old: Value, new: Value, grad_name: str = "CopyBackwards") -> Value:
     """New numbers in place of old ones, as torch's graph has it: the old ones' gradient is zeros, not missing."""
-    kernel = _kernel("copy", old.aval, lambda x, y: (_over(x, y),), new.aval, grad_name="CopyBackwards", memory="write")
+    kernel = _kernel("copy", old.aval, lambda x, y: (_over(x, y),), new.aval, grad_name=grad_name, memory="write")
     return executor.record(kernel, (old, new), out=(old.aval,))[0]
 
 
@@ -474,12 +474,13 @@ def _dirty(v: Value, t, marked: bool = True) -> None:
 def _node_name(v: Value, full: bool = False) -> str | None:
     """The name of the node of a value that is no leaf."""
     node: Any = v.node
+    name = None
     if node is LAZY:
         step = _step_of(v.slot)
-        return step.kernel.grad_name if step is not None else None
-    if node is None or node.kind != 2:
-        return None
-    return node.name() if full else node.name().rpartition("::")[2]
+        name = step.kernel.grad_name if step is not None else None
+    elif node is not None and node.kind == 2:
+        name = node.name().rpartition("::")[2]
+    return FULL_NAMES.get(name, name) if full else name
 
 
 def _step_of(slot: int):

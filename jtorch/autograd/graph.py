@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jtorch._autograd import engine as _engine
 from jtorch._autograd import graph as _graph
 from jtorch._autograd.graph import Edges as Node  # noqa: F401 (torch.autograd.graph.Node)
-from jtorch._autograd.graph import node_of
+from jtorch._autograd.graph import RemovableHandle, node_of
 from jtorch._tensor.backward import GradientEdge as GradientEdge
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.storage import value_of
@@ -65,42 +66,42 @@ def get_gradient_edge(tensor: Tensor) -> GradientEdge:
     return GradientEdge(node, v.nr)
 
 
+class _MultiHandle(RemovableHandle):
+    """What takes the hooks on several tensors away."""
+
+    def __init__(self, handles: Sequence[RemovableHandle]):
+        self.handles = tuple(handles)
+
+    def remove(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
 def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Callable, *, mode: str = "all"):
     """Calls `fn` when the gradients of all tensors are there (`mode="all"`: with a list), or with the first ("any")."""
     if mode not in ("all", "any"):
         raise ValueError(f"Expects mode to be one of ('all', 'any') but got {mode}")
+    nodes = [node_of(value_of(t)) for t in tensors]
+    assert all(node is not None for node in nodes), "Expected gradient function to be set"
     found: dict[int, Any] = {}
-    fired = [False]
+    run: list[Any] = [None]  # the backward that the gradients found belong to
 
     def hook(i):
         def one(grad):
-            if mode == "any":
-                if not fired[0]:
-                    fired[0] = True
-                    fn(grad)
-                return
-            found[i] = grad
-            if len(found) == len(tensors):
-                grads = [found.get(k) for k in range(len(tensors))]
+            fresh = run[0] is not _engine.running
+            if fresh:
+                run[0] = _engine.running
                 found.clear()
-                fn(grads)
+            found[i] = grad
+            if mode == "any":
+                if fresh:
+                    fn(grad)
+            elif len(found) == sum(node in _engine.running for node in nodes):
+                fn([found.get(k) for k in range(len(tensors))])
 
         return one
 
-    handles = [t.register_hook(hook(i)) for i, t in enumerate(tensors)]
-
-    class Handle:
-        def remove(self) -> None:
-            for h in handles:
-                h.remove()
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exc: object) -> None:
-            self.remove()
-
-    return Handle()
+    return _MultiHandle([t.register_hook(hook(i)) for i, t in enumerate(tensors)])
 
 
 @contextlib.contextmanager
