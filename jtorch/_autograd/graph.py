@@ -208,19 +208,17 @@ class Node(Edges):
 
     def _check_unwritten(self) -> None:
         """RuntimeError where what the backward reads was written in place since."""
-        kernel = self.kernel
+        kernel, saved = self.kernel, self.saved or ()
         if kernel.saves_output:
             if self.modified is not None:
                 raise modified_error(self.modified, output=True)
             if not kernel.saves_both:
                 return
-        written = [
-            i for i, v in enumerate(self.saved) if v is not None and v.dirty is not None and v.dirty is not self.own
-        ]
+        written = [i for i, v in enumerate(saved) if v is not None and v.dirty is not None and v.dirty is not self.own]
         if written:
             # torch looks at what it kept in the order of the names.
-            names = kernel.names or ("",) * len(self.saved)
-            raise modified_error(self.saved[min(written, key=names.__getitem__)].dirty)
+            names = kernel.names or ("",) * len(saved)
+            raise modified_error(saved[min(written, key=names.__getitem__)].dirty)
 
     def apply(self, cts: list[Value | None]) -> list[Value | None]:
         """The gradients of the inputs, None where there is none."""
@@ -330,7 +328,7 @@ class Modified:
 
     def again(self, epoch) -> Modified:
         """The same word in another trace that took the same way."""
-        word = Modified(self.aval, self.expected, self.version, self.name, self.nr)
+        word = Modified(self.aval, self.expected, self.version, self.name, self.nr, self.now)
         if self.by is not None:
             word.by = epoch, self.by[1]
         return word

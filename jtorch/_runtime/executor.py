@@ -487,6 +487,7 @@ def flush(why: str = "a value was needed on the host") -> None:
                 T.region.cut(why)
             T.pending = T.at, _live()
             T.at = BUSY
+        end: Any
         end, live = T.pending or (None, None)  # None where a reset was interrupted
         if live and not T.done:
             try:

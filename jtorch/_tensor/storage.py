@@ -474,7 +474,7 @@ def _dirty(v: Value, t, marked: bool = True) -> None:
 def _node_name(v: Value, full: bool = False) -> str | None:
     """The name of the node of a value that is no leaf."""
     node: Any = v.node
-    name = None
+    name: Any = None
     if node is LAZY:
         step = _step_of(v.slot)
         name = step.kernel.grad_name if step is not None else None

@@ -78,10 +78,8 @@ def make(t: Tensor, name: str, statics, build, grad_name: str | None = None) -> 
     if found is None:
         out, delta, fn = build(v.aval, *statics)
         grad_name = grad_name or "".join(p.capitalize() for p in name.split("_")) + "Backward0"
-        found = _KERNELS[key] = (
-            Kernel(name, lambda x: (fn(x),), (v.aval,), grad_name=grad_name, out=(out,), memory="view"),
-            delta,
-        )  # type: ignore[assignment]
+        kernel = Kernel(name, lambda x: (fn(x),), (v.aval,), grad_name=grad_name, out=(out,), memory="view")
+        found = _KERNELS[key] = kernel, delta  # type: ignore[assignment]
     kernel, delta = found  # type: ignore[misc]
     r = executor.record(kernel, (v,), (), lambda slots: (name, slots[0], statics))[0]
     if r.slot >= 0:

@@ -34,7 +34,7 @@ ref = executor.ref
 def ambient() -> tuple:
     """The settings that decide what an operation does."""
     return (
-        T.grad, T.eager, dtypes.get_default_dtype(), devices.default(), len(graph.saved_hooks), graph.anomaly.on,
+        T.grad, T.inference, T.eager, dtypes.get_default_dtype(), devices.default(), len(graph.saved_hooks), graph.anomaly.on,
         graph.leaves_hooked,
     )  # fmt: skip
 
