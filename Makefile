@@ -5,7 +5,7 @@ DEMO := .venv/bin/python
 TEST := .venv-test/bin/python
 DEV := .venv-dev/bin
 
-.PHONY: demo tutorial test unit compat report lint format clean
+.PHONY: demo tutorial test unit compat report bench lint format clean
 
 demo: .venv/ready
 	$(DEMO) -m jtorch examples/digits_cnn.py --out digits.png
@@ -29,6 +29,10 @@ compat: .venv-test/ready
 # The whole database, all checks, both modes: over half an hour on two cores. Writes compat/REPORT.md.
 report: .venv-test/ready
 	$(TEST) -m pytest compat -n $(WORKERS) --dist worksteal -q --report
+
+# Training steps side by side with torch's: about half an hour on one core. Writes compat/bench/RESULTS.md.
+bench: .venv-test/ready
+	$(TEST) -m compat.bench
 
 lint: .venv-dev/ready
 	$(DEV)/python -m jtorch._tensor.stubs --check

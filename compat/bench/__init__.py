@@ -1,0 +1,1 @@
+"""Training steps of common models, side by side: `python -m compat.bench`."""
