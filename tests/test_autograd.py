@@ -169,3 +169,27 @@ def test_saved_value_survives_its_operations_own_write():
     y.sin_().pow_(2)
     y.sum().backward()
     np.testing.assert_allclose(x.grad.numpy(), np.full(2, 2 * np.sin(0.3) * np.cos(0.3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.set_grad_enabled(False)])
+def test_mode_survives_an_interrupt_as_its_block_is_left(mode):
+    import sys
+
+    def interrupt(frame, event, arg):
+        if event == "call" and frame.f_code.co_name == "__exit__":
+            sys.settrace(None)
+            raise KeyboardInterrupt
+
+    def block():
+        with mode():
+            sys.settrace(interrupt)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            block()
+    finally:
+        sys.settrace(None)
+    gc.collect()
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+    assert (torch.ones(2, requires_grad=True) * 2).requires_grad

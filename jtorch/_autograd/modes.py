@@ -50,7 +50,9 @@ class _Mode:
 
     def __exit__(self, *exc: Any) -> None:
         executor.set_mode(*self._before)
-        if self._serial in _entered:
+        if _entered and _entered[-1] == self._serial:
+            _entered.pop()
+        elif self._serial in _entered:
             del _entered[_entered.index(self._serial) :]
         self._serial = None
 

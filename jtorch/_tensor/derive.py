@@ -205,9 +205,7 @@ def lay_out(op: Op, bound: list):
 
 
 # These alone take numbers for all of their operands.
-_OF_NUMBERS = frozenset(
-    ("add", "sub", "mul", "div", "true_divide", "floor_divide", "subtract", "multiply", "divide")
-)
+_OF_NUMBERS = frozenset(("add", "sub", "mul", "div", "true_divide", "floor_divide", "subtract", "multiply", "divide"))
 
 
 def _lay_number(op, p, place, x, layout, numbers, entries):
