@@ -57,7 +57,8 @@ class _Jump:
 
 def backward(root: Value, ct: Value | None, retain: bool) -> None:
     """The gradients of one value with respect to all leaves, added to their grads."""
-    if root.node is LAZY and not T.observed and not graph.anomaly.on and not graph.saved_hooks:
+    mine = executor.get_ident() == T.owner
+    if root.node is LAZY and mine and not T.observed and not graph.anomaly.on and not graph.saved_hooks:
         if ct is None:
             key = (root.slot, retain)
         else:

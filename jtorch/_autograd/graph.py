@@ -421,6 +421,11 @@ def node_of(v: Value):
 
 def materialise(values: list[Value]) -> bool:
     """Makes the nodes of LAZY values, and of all they hang on in this trace. False if none of them keeps anything."""
+    with executor.lock:  # another thread may look at the graph while its owner records
+        return _materialise([v for v in values if v.node is LAZY])
+
+
+def _materialise(values: list[Value]) -> bool:
     pending = []
     for v in values:
         step = next((freed[v.slot] for freed in T.freed if v.slot in freed), None)

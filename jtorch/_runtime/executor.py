@@ -38,6 +38,8 @@ from jtorch._runtime.kernel import MAX_COMPILED, Kernel, compiled, compiler_opti
 
 ref = weakref.ref
 R = TypeVar("R")
+get_ident = threading.get_ident
+_modes: dict[int, tuple[bool, bool]] = {}  # grad and inference mode of threads that do not own the trace
 MAX_TRACE = 2000  # steps: a longer trace is cut
 LOOP = 256  # steps: a trace this long is cut where it comes round to the operation it began with
 MAX_REGION = 20_000  # steps: what `jtorch.compile` keeps in one trace
@@ -137,19 +139,42 @@ class Trace:
     """What is being recorded. One at a time; `lock` is held while it runs."""
 
     __slots__ = (
-        "arrays", "at", "device", "dirty", "done", "eager", "epoch", "freed", "grad", "inference", "made", "nodes", "nodes_in",
-        "numbers", "observed", "owner", "patience", "pending", "region", "roots",
+        "_modes", "arrays", "at", "device", "dirty", "done", "eager", "epoch", "freed", "made", "nodes", "nodes_in", "numbers",
+        "observed", "owner", "patience", "pending", "region", "roots",
     )  # fmt: skip
 
     def __init__(self):
-        self.owner = threading.get_ident()
-        self.grad = True
-        self.inference = False
+        self.owner = get_ident()
+        self._modes = (True, False)
         self.eager = os.environ.get("JTORCH_EXECUTION", "deferred") == "eager"
         self.done: deque = deque()
         self.region: Any = None  # what `jtorch.compile` keeps together: told of each sync, by `cut(why)`
         self.new_trie()
         self.reset()
+
+    @property
+    def modes(self) -> tuple[bool, bool]:
+        """Whether gradients are recorded, and whether inference_mode is on: each thread has modes of its own."""
+        me = get_ident()
+        return self._modes if me == self.owner else _modes.get(me, (True, False))
+
+    @modes.setter
+    def modes(self, modes: tuple[bool, bool]) -> None:
+        me = get_ident()
+        if me == self.owner:
+            self._modes = modes
+        else:
+            _modes[me] = modes
+
+    @property
+    def grad(self) -> bool:
+        """Whether gradients are recorded."""
+        return (self._modes if get_ident() == self.owner else self.modes)[0]
+
+    @property
+    def inference(self) -> bool:
+        """Whether what is made are tensors of inference_mode."""
+        return (self._modes if get_ident() == self.owner else self.modes)[1]
 
     def new_trie(self):
         # A step without children sends every operation to `record`: in the eager mode, and while a run is on.
@@ -174,13 +199,13 @@ class Trace:
         self.epoch = object()
         self.done.clear()
         # Last: until then a flush that was interrupted is begun again.
-        self.at = self.roots[None if self.eager else (self.grad, self.inference)]
+        self.at = self.roots[None if self.eager else self._modes]
 
 
 T = Trace()
 BUSY = Step(None, "busy")  # where the trace is while it runs
 ALONE = 2  # references to an array that only the trace holds: its own, and the counting call's
-_lock = threading.RLock()
+lock = threading.RLock()
 # (values) -> bool: makes the graph nodes of LAZY values, says whether they keep others; set by the autograd layer.
 materialise: Callable = None  # type: ignore[assignment]
 
@@ -211,9 +236,9 @@ _LOG = {part.strip() for part in os.environ.get("JTORCH_LOG", "").split(",")}
 def enter(v: Value) -> int:
     """The slot of a value that is about to be used: an input step where it has none; -2 where it can't be recorded."""
     if v.slot >= 0:
-        return v.slot
+        return v.slot if get_ident() == T.owner else -2
     array = v.array
-    if T.eager or type(array) is not ArrayImpl or threading.get_ident() != T.owner or T.at is BUSY:
+    if T.eager or type(array) is not ArrayImpl or get_ident() != T.owner or T.at is BUSY:
         return -2
     if v.aval.device is not T.device:
         if T.device is not None:
@@ -261,7 +286,7 @@ def grow(key, step: Step) -> Step:
 
 def mark(*key) -> None:
     """A step that computes nothing but sets this path apart from others."""
-    if T.at is T.roots[None]:
+    if T.at is T.roots[None] or get_ident() != T.owner:
         return
     room()
     step = T.at.children.get(key)
@@ -316,7 +341,8 @@ def _number_ref(n, index: int) -> tuple[str, int]:
 
 def requires(kernel: Kernel, values) -> bool:
     """Whether the results of a kernel on these values require grad."""
-    grad, inference = (T.at.grad, T.at.inference) if T.at.grad is not None else (T.grad, T.inference)
+    at = T.at
+    grad, inference = (at.grad, at.inference) if at.grad is not None and get_ident() == T.owner else T.modes
     if grad and not inference and kernel.differentiable:
         for v in values:
             if v.node is not None and v.aval.dtype.category >= FLOATING:
@@ -329,6 +355,8 @@ def record(kernel: Kernel, values, numbers=(), key=None, out: tuple[Aval, ...] |
 
     key: from slots to what a fast path looks the step up by. out: avals of the results where strides differ from the kernel's.
     """
+    if get_ident() != T.owner and not take_over():
+        return run_now(kernel, values, numbers, out)
     room(kernel)
     slots = tuple([v.slot if v.slot >= 0 else enter(v) for v in values])
     if -2 in slots or T.eager or (not slots and not _joins(kernel)):
@@ -396,7 +424,7 @@ NOT_SAVED = (
 def _joins(kernel: Kernel) -> bool:
     """Whether a kernel without inputs may be part of the trace."""
     where = kernel.out[0].device
-    if threading.get_ident() != T.owner or where is devices.META or T.device not in (None, where):
+    if get_ident() != T.owner or where is devices.META or T.device not in (None, where):
         return False
     T.device = where
     return True
@@ -453,10 +481,12 @@ def concrete(v: Value):
     if v.array is None:
         if v.aval.device is devices.META:
             raise NotImplementedError("Cannot copy out of meta tensor; no data!")
+        if get_ident() != T.owner:
+            return _look(v)
         flush()
         if v.array is None:
             raise RuntimeError("a pending value was lost: the trace that held it was cut off by an error")
-    elif T.region is not None:
+    elif T.region is not None and get_ident() == T.owner:
         T.region.cut("a value was needed on the host")
     return v.array
 
@@ -478,17 +508,17 @@ def flush(why: str = "a value was needed on the host") -> None:
     are stored by one C call, and handing them to the values can be begun again; the next flush goes on where this one
     was cut off.
     """
-    with _lock:
+    with lock:
         if T.at is not BUSY:
-            if T.at.parent is None:
+            if T.at.parent is None or get_ident() != T.owner:
                 return
             T.done.clear()
             if T.region is not None:
                 T.region.cut(why)
             T.pending = T.at, _live()
             T.at = BUSY
-        end: Any
-        end, live = T.pending or (None, None)  # None where a reset was interrupted
+        pending: Any = T.pending or (None, None)  # None where a reset was interrupted
+        end, live = pending
         if live and not T.done:
             try:
                 if observer is None:
@@ -758,6 +788,66 @@ def _describe(step: Step) -> str:
     return f"{step.kernel.name} -> {results}"
 
 
+# ---- threads ---------------------------------------------------------------------------------------------------------
+#
+# One thread at a time records. The others run each operation at once; what is pending in the owner's trace they compute
+# for themselves, from a snapshot of it, without touching it. A thread takes the trace over when nothing is pending and
+# its owner is not inside jtorch, so that a training loop may as well run in a thread of its own.
+
+
+IDLE = 16  # operations of other threads, none of the owner's in between, after which what it left pending is run
+_seen: list[Any] = [None, 0]  # where the owner was at another thread's last operation, and how often
+
+
+def take_over() -> bool:
+    """Makes the calling thread the one that records, if that is safe now."""
+    me, owner = get_ident(), T.owner
+    if T.region is not None or not lock.acquire(blocking=False):
+        return False
+    try:
+        if T.at.parent is not None and owner in sys._current_frames():
+            _seen[1] = _seen[1] + 1 if _seen[0] is T.at else 1
+            _seen[0] = T.at
+            if _seen[1] < IDLE:
+                return False
+        T.owner = me  # claimed: the owner's next operation will see it. One that it is in the middle of may not.
+        frame = sys._current_frames().get(owner)
+        while frame is not None:
+            if frame.f_code.co_filename.startswith(_OWN):
+                T.owner = owner
+                return False
+            frame = frame.f_back
+        flush()
+        _modes[owner], T._modes = T._modes, _modes.pop(me, (True, False))
+        T.reset()
+        return True
+    finally:
+        lock.release()
+
+
+_OWN = (os.path.dirname(os.path.dirname(__file__)) + os.sep, "<jtorch")
+
+
+def _look(v: Value):
+    """The array of a value that is pending in another thread's trace, which goes on as it was."""
+    with lock:  # while it is held the owner can record, but not run
+        if T.at is BUSY:
+            flush()
+        end = T.at
+        if v.array is None:
+            if not 0 <= v.slot < end.end:
+                raise RuntimeError("a pending value was lost: the trace that held it was cut off by an error")
+            arrays, numbers = dict(T.arrays), dict(T.numbers)
+            needed, steps = {v.slot}, []
+            for s in reversed(path(end)):
+                if s.kernel is not None and not needed.isdisjoint(range(s.slot, s.end)):
+                    steps.append(s)
+                    needed.update(s.ins)
+            steps.reverse()
+            (v.array,) = _ColdProgram(steps, (v.slot,)).call(arrays, numbers)
+    return v.array
+
+
 # ---- modes -----------------------------------------------------------------------------------------------------------
 
 
@@ -768,9 +858,9 @@ def set_grad(enabled: bool) -> None:
 
 def set_mode(grad: bool, inference: bool) -> None:
     """Whether gradients are recorded, and whether what is made are tensors of inference_mode."""
-    if grad is not T.grad or inference is not T.inference:
-        T.grad, T.inference = grad, inference
-        if not T.eager:
+    if (grad, inference) != T.modes:
+        T.modes = grad, inference
+        if not T.eager and get_ident() == T.owner:
             if T.at is BUSY:
                 flush()
             _mark_mode()
@@ -778,7 +868,7 @@ def set_mode(grad: bool, inference: bool) -> None:
 
 def under(grad: bool, fn: Callable[[], R], inference: bool = False) -> R:
     """What a function gives that is called under a mode."""
-    before = T.grad, T.inference
+    before = T.modes
     try:
         set_mode(grad, inference)
         return fn()

@@ -503,7 +503,7 @@ def _source(op: Op) -> str:
     kwargs = ", ".join(f"'{p.name}': {p.name}" for p in op.params if p.keyword_only)
     fallback = f"return slow(OP, ({args}), {{{kwargs}}}{', out' if has_out else ''})"
     several = op.returns is not None
-    lines = [f"def operation({', '.join(params)}):", "    try:"]
+    lines = [f"def operation({', '.join(params)}):", "    try:", "        if get_ident() != T.owner: raise TypeError"]
     if has_out:
         lines.append("        if out is not None: raise TypeError")
     lines += [f"        if {other} is not _missing: {name} = {other}" for other, name in aliases]
@@ -566,7 +566,7 @@ def generate(op: Op, operator: bool = False) -> Callable:
         return made[0] if len(made) == 1 and op.returns is None else _several(op, made)
 
     scope: dict[str, Any] = {
-        "OP": op, "ID": op.id, "T": T, "Tensor": Tensor, "Value": Value, "enter": executor.enter, "new": new,
+        "OP": op, "ID": op.id, "T": T, "Tensor": Tensor, "Value": Value, "enter": executor.enter, "get_ident": executor.get_ident, "new": new,
         "ref": executor.ref, "several": several, "slow": slow_operator if operator else slow, "_missing": _missing,
     }  # fmt: skip
     for i, p in enumerate(op.params):

@@ -68,7 +68,7 @@ def make(t: Tensor, name: str, statics, build, grad_name: str | None = None) -> 
     if slot < 0:
         slot = executor.enter(v)
     step = T.at.children.get((name, slot, statics))
-    if step is not None:
+    if step is not None and executor.get_ident() == T.owner:
         r = Value(step.aval, step.slot, step.node)
         T.made[step.slot] = executor.ref(r)
         T.at = step
