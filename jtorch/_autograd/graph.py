@@ -305,30 +305,41 @@ class AccumulateGrad(Edges):
 accumulate: Callable[..., None] = None  # type: ignore[assignment]  # set by the tensor layer
 
 
+present_name: Callable[[Any], str | None] = None  # type: ignore[assignment]  # set by the tensor layer
+
+
 class Modified:
-    """An in-place write that came after a value was made: the tensor's version then, and who can tell it now.
+    """An in-place write that came after a value was made: the tensor's version then, and the tensor, which knows it now.
 
     by: (epoch, slot) of the result that was written, where the write is an operation's own.
-    name: of the node that the value had. now: that of the tensor's node, None where it has none or is gone.
+    name: of the node that the value had. view: whether the value is a view of the one that was written.
     """
 
-    by = None
-    __slots__ = ("__dict__", "aval", "expected", "name", "now", "nr", "version")
+    __slots__ = ("aval", "by", "expected", "name", "nr", "tensor", "view")
 
-    def __init__(
-        self, aval, expected: int, version: Callable[[], int], name: str | None, nr: int, now: Callable[[], str | None]
-    ):
-        self.aval, self.expected, self.version, self.name, self.nr, self.now = aval, expected, version, name, nr, now
+    def __init__(self, aval, expected: int, tensor: weakref.ref, name: str | None, nr: int, view: bool = False):
+        self.aval, self.expected, self.tensor, self.name, self.nr, self.view = aval, expected, tensor, name, nr, view
+        self.by = None
+
+    def version(self) -> int:
+        """The tensor's version now."""
+        t = self.tensor()
+        return self.expected + 1 if t is None else t._version
+
+    def now(self) -> str | None:
+        """The name of the tensor's node now."""
+        t = None if self.view else self.tensor()
+        return None if t is None else present_name(t)
 
     def of_view(self, view: Value) -> Modified:
         """The same write as one on a view of the value."""
-        word = Modified(view.aval, self.expected, self.version, "AsStridedBackward0", 0, lambda: None)
+        word = Modified(view.aval, self.expected, self.tensor, "AsStridedBackward0", 0, True)
         word.by = self.by
         return word
 
     def again(self, epoch) -> Modified:
         """The same word in another trace that took the same way."""
-        word = Modified(self.aval, self.expected, self.version, self.name, self.nr, self.now)
+        word = Modified(self.aval, self.expected, self.tensor, self.name, self.nr, self.view)
         if self.by is not None:
             word.by = epoch, self.by[1]
         return word

@@ -143,15 +143,19 @@ def _hard_cross_entropy(
     reduction: str,
     label_smoothing: float,
 ) -> Array:
-    """-w[y] * log_probs[y], one gather and no one-hot; the backward is one scatter of as many elements as targets."""
+    """-w[y] * log_probs[y]."""
     classes = log_probs.shape[axis]
     flat = log_probs.ndim == 1
     target = (target.reshape(()) if flat else target).astype(jnp.int64)
     kept = target != ignore_index
     # Out of range means NaN; a negative index must not wrap around.
     index = jnp.where(kept, jnp.where(target < 0, classes, target), 0)
-    picked = jnp.take_along_axis(log_probs, jnp.expand_dims(index, axis), axis=axis, mode="fill").squeeze(axis)
     zero = jnp.zeros((), log_probs.dtype)
+    # A comparison fuses with what is around it, backward too; a gather's backward is a scatter, which XLA's CPU programs
+    # run as a loop over the targets.
+    place = lax.broadcasted_iota(jnp.int64, log_probs.shape, axis)
+    picked = jnp.sum(jnp.where(place == jnp.expand_dims(index, axis), log_probs, zero), axis=axis)
+    picked = jnp.where(index < classes, picked, jnp.asarray(jnp.nan, log_probs.dtype))
     if weight is not None:
         weight = weight.astype(log_probs.dtype)
         share = jnp.where(kept, weight.at[index].get(mode="fill"), zero)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jtorch._autograd import graph
 from jtorch._autograd.graph import FULL_NAMES, Modified, spread
 from jtorch._ops.views import Layout
 from jtorch._runtime import dtypes, executor
@@ -446,23 +447,14 @@ def _refresh(t) -> Value:
 
 def _dirty(v: Value, t, marked: bool = True) -> None:
     """Leaves word on a value that its tensor moved on, for backwards that kept it."""
-    name, node = _node_name(v), v.node
-    if node is LAZY:
-        node = T.nodes.get(_step_of(v.slot))
-    r = weakref.ref(t)
-    expected = version_of(t)
-
-    def version():
-        u = r()
-        return version_of(u) if u is not None else expected + 1
-
-    def now():
-        u = r()
-        return None if u is None else _node_name(value_of(u), full=True)
-
-    word = Modified(v.aval, expected, version, name, v.nr, now)
-    v.dirty = word
-    spread(word, v)
+    name, node = None, v.node
+    if node is not None and node.kind == 2:
+        name = _node_name(v)
+        if node is LAZY:
+            node = T.nodes.get(_step_of(v.slot))
+    word = v.dirty = Modified(v.aval, version_of(t), weakref.ref(t), name, v.nr)
+    if "views" in v.__dict__:
+        spread(word, v)
     if v.slot >= 0:
         T.dirty[v.slot] = word
         if marked:
@@ -481,6 +473,9 @@ def _node_name(v: Value, full: bool = False) -> str | None:
     elif node is not None and node.kind == 2:
         name = node.name().rpartition("::")[2]
     return FULL_NAMES.get(name, name) if full else name
+
+
+graph.present_name = lambda t: _node_name(value_of(t), full=True)
 
 
 def _step_of(slot: int):

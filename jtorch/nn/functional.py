@@ -32,14 +32,20 @@ def _with_inplace(op: Op, fn: Callable[..., Any]) -> Callable[..., Any]:
     at = [p.name for p in op.params].index("inplace")
     write = in_place(op, fn)
 
-    @functools.wraps(fn)
-    def activation(*args: Any, **kwargs: Any) -> Any:
+    if len(op.params) == 2:
+
+        def activation(input: Tensor, inplace: bool = False) -> Tensor:
+            return write(input) if inplace else fn(input)
+
+        return functools.wraps(fn)(activation)
+
+    def activation_of(*args: Any, **kwargs: Any) -> Any:
         if not (kwargs.get("inplace") or (len(args) > at and args[at])):
             return fn(*args, **kwargs)
         named = {k: v for k, v in kwargs.items() if k not in ("inplace", "input")}
         return write(*(args[:at] or (kwargs["input"],)), **named)
 
-    return activation
+    return functools.wraps(fn)(activation_of)
 
 
 for _op in OPS.values():

@@ -275,16 +275,25 @@ class Optimizer:
                 "steps with differentiable=True are not supported: differentiate through an update with jax.grad, "
                 "on the functional form of the model"
             )
+        params = [param for param in group["params"] if param.grad is not None]
+        devices = [param.device for param in params]
+        if all(where is devices[0] for where in devices):
+            if params:
+                yield params
+            return
         by_device: dict[Any, list[Tensor]] = {}
-        for param in group["params"]:
-            if param.grad is not None:
-                by_device.setdefault(param.device, []).append(param)
+        for param, where in zip(params, devices, strict=True):
+            by_device.setdefault(where, []).append(param)
         yield from by_device.values()
 
 
 def _with_hooks(step: Callable) -> Callable:
     @functools.wraps(step)
     def hooked_step(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        if not (
+            _global_pre_hooks or _global_post_hooks or self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+        ):
+            return step(self, *args, **kwargs)
         for pre_hook in chain(_global_pre_hooks.copy().values(), self._optimizer_step_pre_hooks.copy().values()):
             result = pre_hook(self, args, kwargs)
             if result is None:
