@@ -540,7 +540,10 @@ def _freed_node(step: Step) -> Node:
 
 def freed_node(freed: list, slot: int) -> Node:
     """The node of a value in a trace whose graph a backward has freed."""
-    step = next(f[slot] for f in freed if slot in f)
+    step = None
+    for steps in freed:
+        step = steps.get(slot, step)
+    assert step is not None
     return T.nodes.get(step) or _freed_node(step)
 
 
