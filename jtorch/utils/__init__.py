@@ -1,4 +1,4 @@
-"""`torch.utils`: data loading and checkpointing."""
+"""`torch.utils`: data loading, checkpointing and benchmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["data"]
 
 # Imported at first use, not here: a loader's worker process imports this package for `data` alone, and must not be
 # made to import the array library by the rest.
-_LAZY = ("checkpoint",)
+_LAZY = ("benchmark", "checkpoint")
 
 
 def __getattr__(name: str) -> Any:
