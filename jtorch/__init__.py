@@ -162,6 +162,7 @@ from jtorch import fft as fft  # noqa: E402
 from jtorch import linalg as linalg  # noqa: E402
 from jtorch import nn as nn  # noqa: E402
 from jtorch import optim as optim  # noqa: E402
+from jtorch import profiler as profiler  # noqa: E402
 from jtorch import random as random  # noqa: E402
 from jtorch import return_types as return_types  # noqa: E402
 from jtorch import signal as signal  # noqa: E402

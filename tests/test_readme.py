@@ -31,7 +31,7 @@ def test_block_runs(number, capsys):
     exec(compile(block, f"README.md block {number}", "exec"), {"__name__": "readme"})
     shown = capsys.readouterr().out.splitlines()
     promised = [line.split("  # ")[1] for line in block.splitlines() if "print(" in line and "  # " in line]
-    for line, promise in zip(shown, promised, strict=True):
+    for line, promise in zip(shown, promised, strict=bool(promised)):  # a block may print and promise nothing
         assert promise.startswith(line)
 
 

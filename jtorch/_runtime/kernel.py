@@ -67,7 +67,7 @@ class Kernel:
     """
 
     __slots__ = (
-        "_calls", "_compiled", "_reads", "_vjps", "autocast", "differentiable", "fn", "grad_name", "id", "inputs", "memory", "name",
+        "_calls", "_compiled", "_reads", "_vjps", "autocast", "backward", "differentiable", "fn", "grad_name", "id", "inputs", "memory", "name",
         "names", "numbers", "out", "places", "saves_both", "saves_output", "settings",
     )  # fmt: skip
 
@@ -93,6 +93,7 @@ class Kernel:
         self.id = next(_ids)
         self.name, self.fn, self.inputs, self.numbers = name, fn, inputs, numbers
         self.grad_name = grad_name or name
+        self.backward = ""  # the node whose work this is, where it is a vjp: "MulBackward0"
         self.saves_output, self.saves_both, self.memory = saves_output, saves_both, memory
         self.settings = settings  # what the operation was called with besides arrays, by parameter
         self.names, self.places = names, places  # of the inputs in torch's account of the backward
@@ -188,7 +189,15 @@ class Kernel:
             grad_name=vjp_names.get(self.grad_name) or self.grad_name.replace("Backward0", "BackwardBackward0"),
             out=tuple(self.inputs[i].with_strides(None) for i in wanted),
         )
+        kernel.backward = self.grad_name
         return kernel, tuple(used)
+
+
+def cost(kernel: Kernel) -> dict:
+    """XLA's estimate of what a kernel costs: "flops", "bytes accessed"."""
+    structs = [a.struct for a in kernel.inputs] + [_NUMBERS[k] for k in kernel.numbers]
+    found = jax.jit(kernel.fn).lower(*structs).cost_analysis()
+    return found if isinstance(found, dict) else {}
 
 
 def _conj(x):

@@ -26,6 +26,7 @@ from jtorch._tensor.base import Tensor, new
 from jtorch._tensor.storage import alias, value_of, write
 
 FUNCTIONS: dict[str, Callable] = {}  # by operation key
+GENERATED: list[tuple[Op, Any]] = []  # every generated function, for profiles to put themselves in front of
 _NUMPY_NAMES = {"dim": "axis", "keepdim": "keepdims"}
 _ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "x1": "input", "x2": "other"}
 _RETURN_TYPES: dict[tuple, Any] = {}
@@ -573,6 +574,7 @@ def generate(op: Op, operator: bool = False) -> Callable:
         scope[f"_d{i}"] = p.default
     exec(_code(_source(op)), scope)
     f = scope["operation"]
+    GENERATED.append((op, f))
     if op.varargs:
         f = _spread(op, f)
     f.__name__ = f.__qualname__ = op.name

@@ -11,6 +11,8 @@ from jtorch.autograd import function as function
 from jtorch.autograd import functional as functional
 from jtorch.autograd import grad_mode as grad_mode
 from jtorch.autograd import graph as graph
+from jtorch.autograd import profiler as profiler
+from jtorch.autograd import profiler_util as profiler_util
 from jtorch.autograd.anomaly_mode import detect_anomaly as detect_anomaly
 from jtorch.autograd.anomaly_mode import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled
 from jtorch.autograd.anomaly_mode import is_anomaly_enabled as is_anomaly_enabled

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jtorch._autograd.modes import enable_grad, no_grad
-from jtorch._runtime import dtypes
+from jtorch._runtime import dtypes, executor
 from jtorch._tensor.base import wrap
 from jtorch._tensor.creation import place
 from jtorch._tensor.tensor import Tensor
@@ -173,6 +173,13 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drops all gradients, or fills them with zeros in place."""
+        if executor.observer is not None:
+            with executor.observer.range(f"Optimizer.zero_grad#{type(self).__name__}.zero_grad"):
+                self._zero_grad(set_to_none)
+        else:
+            self._zero_grad(set_to_none)
+
+    def _zero_grad(self, set_to_none: bool) -> None:
         for group in self.param_groups:
             for param in group["params"]:
                 if param.grad is None:
@@ -287,27 +294,34 @@ class Optimizer:
         yield from by_device.values()
 
 
-def _with_hooks(step: Callable) -> Callable:
-    @functools.wraps(step)
-    def hooked_step(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+def _with_hooks(plain: Callable) -> Callable:
+    @functools.wraps(plain)
+    def step(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        if executor.observer is not None:
+            with executor.observer.range(f"Optimizer.step#{type(self).__name__}.step"):
+                return _through_hooks(plain, self, args, kwargs)
         if not (
             _global_pre_hooks or _global_post_hooks or self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
         ):
-            return step(self, *args, **kwargs)
-        for pre_hook in chain(_global_pre_hooks.copy().values(), self._optimizer_step_pre_hooks.copy().values()):
-            result = pre_hook(self, args, kwargs)
-            if result is None:
-                continue
-            if not (isinstance(result, tuple) and len(result) == 2):
-                raise RuntimeError(f"{step} must return None or a tuple of (new_args, new_kwargs), but got {result}.")
-            args, kwargs = result
-        out = step(self, *args, **kwargs)
-        for post_hook in chain(self._optimizer_step_post_hooks.copy().values(), _global_post_hooks.copy().values()):
-            post_hook(self, args, kwargs)
-        return out
+            return plain(self, *args, **kwargs)
+        return _through_hooks(plain, self, args, kwargs)
 
-    hooked_step.hooked = True
-    return hooked_step
+    step.hooked = True
+    return step
+
+
+def _through_hooks(plain: Callable, self: Optimizer, args: tuple, kwargs: dict) -> Any:
+    for pre_hook in chain(_global_pre_hooks.copy().values(), self._optimizer_step_pre_hooks.copy().values()):
+        result = pre_hook(self, args, kwargs)
+        if result is None:
+            continue
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise RuntimeError(f"{plain} must return None or a tuple of (new_args, new_kwargs), but got {result}.")
+        args, kwargs = result
+    out = plain(self, *args, **kwargs)
+    for post_hook in chain(self._optimizer_step_post_hooks.copy().values(), _global_post_hooks.copy().values()):
+        post_hook(self, args, kwargs)
+    return out
 
 
 def _adopt(param: Tensor, value: Any, key: Hashable = None) -> Any:

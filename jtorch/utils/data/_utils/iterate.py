@@ -22,6 +22,8 @@ _JOIN_GRACE = 5.0  # seconds that a worker has to end by itself
 class BaseIterator:
     """What both kinds share. Each iterator draws one seed from the loader's generator (or the global one)."""
 
+    _profile_name: str  # what profiles call the fetching of a batch: torch's name of the class
+
     def __init__(self, loader: Any) -> None:
         self._loader = loader
         self._dataset = loader.dataset
@@ -49,7 +51,8 @@ class BaseIterator:
         raise NotImplementedError
 
     def __next__(self) -> Any:
-        data = self._next_data()
+        with torch.autograd.profiler.record_function(self._profile_name):
+            data = self._next_data()
         self._num_yielded += 1
         claimed = self._loader._iterable_length
         if self._kind == DatasetKind.Iterable and claimed is not None and self._num_yielded > claimed:
@@ -76,6 +79,8 @@ class SingleProcessIterator(BaseIterator):
     than torch's. Placing a batch on the device does not block, so nothing waits for that either way.
     """
 
+    _profile_name = "enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__"
+
     def __init__(self, loader: Any) -> None:
         super().__init__(loader)
         if loader.timeout != 0:
@@ -101,6 +106,8 @@ class MultiProcessIterator(BaseIterator):
     Batches become tensors on arrival, so those that wait for their turn are on the device already. Each worker has a
     pipe of its own: one that dies holds no lock that another needs, and its end of the pipe closing is the news of it.
     """
+
+    _profile_name = "enumerate(DataLoader)#_MultiProcessingDataLoaderIter.__next__"
 
     def __init__(self, loader: Any) -> None:
         self._workers: list[_Worker] = []
