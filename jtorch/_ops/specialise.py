@@ -45,14 +45,24 @@ def broadcast_shapes(shapes) -> tuple[int, ...]:
     return tuple(result)
 
 
+def is_channels_last(a: Aval) -> bool:
+    """Whether the memory of a 4-d tensor runs over the second dim first; dims of size 1 don't count."""
+    _, c, h, w = a.shape
+    wanted = c * h * w, 1, c * w, c
+    return all(n == 1 or s == x for n, s, x in zip(a.shape, a.stride(), wanted, strict=True))
+
+
 def elementwise_strides(shape, inputs) -> tuple[int, ...] | None:
     """The strides torch gives the result of a pointwise operation, None for row-major.
 
     Dims keep the order that they have in the operands' memory. The first operand that tells two dims apart decides:
     where it is broadcast along one of them it has no say.
     """
-    if all(a.strides is None and a.shape == shape for a in inputs):
+    if all(a.contiguous and a.shape == shape for a in inputs):
         return None
+    if len(shape) == 4 and all(a.shape == shape and is_channels_last(a) for a in inputs):
+        _, c, h, w = shape
+        return c * h * w, 1, c * w, c
     operands = []
     for a in inputs:
         lead = len(shape) - a.ndim

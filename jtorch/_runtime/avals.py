@@ -65,15 +65,17 @@ class Aval:
     """Shape, dtype, device and strides; one object for each combination, so that identity is equality.
 
     `strides` is None for row-major. Arrays are row-major whatever the strides say: the strides are torch's account of
-    the layout (what `stride()` answers, what `view` may do), which XLA keeps to itself.
+    the layout (what `stride()` answers, what `view` may do), which XLA keeps to itself. `contiguous` says whether they
+    are row-major where it matters: those of dims of size 1 and of empty tensors are only remembered.
     """
 
-    __slots__ = ("device", "dtype", "ndim", "numel", "shape", "strides", "struct")
+    __slots__ = ("contiguous", "device", "dtype", "ndim", "numel", "shape", "strides", "struct")
 
     def __init__(self, shape: Size, dtype: dtypes.dtype, device: devices.device, strides: tuple[int, ...] | None):
         self.shape, self.dtype, self.device, self.strides = shape, dtype, device, strides
         self.ndim = len(shape)
         self.numel = math.prod(shape)
+        self.contiguous = strides is None or is_contiguous(shape, strides)
         self.struct = jax.ShapeDtypeStruct(shape, dtype.np)
 
     def __repr__(self) -> str:
@@ -98,7 +100,7 @@ def aval(
     key = (tuple(shape), dtype, device, strides)
     found = _AVALS.get(key)
     if found is None:
-        if strides is not None and is_contiguous(key[0], strides):
+        if strides is not None and strides == contiguous_strides(key[0]):
             found = aval(shape, dtype, device)
         else:
             found = Aval(Size(key[0]), dtype, device, strides)
@@ -138,4 +140,16 @@ def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
             if stride != expected:
                 return False
             expected *= size
+    return True
+
+
+def is_dense(a: Aval) -> bool:
+    """Whether a tensor's elements fill their stretch of memory, in whatever order of dims."""
+    if a.contiguous:
+        return True
+    expected = 1
+    for stride, size in sorted((s, n) for n, s in zip(a.shape, a.stride(), strict=True) if n != 1):
+        if stride != expected:
+            return False
+        expected *= size
     return True

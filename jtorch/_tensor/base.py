@@ -15,7 +15,7 @@ from jtorch._autograd.graph import AccumulateGrad, RemovableHandle, node_of, obs
 from jtorch._autograd.modes import no_grad, set_grad_enabled
 from jtorch._ops._common import wrap_dim
 from jtorch._runtime import devices, dtypes, executor
-from jtorch._runtime.avals import Aval, Size, aval
+from jtorch._runtime.avals import Aval, Size, aval, is_dense
 from jtorch._runtime.dtypes import FLOATING
 from jtorch._runtime.executor import T, Value
 from jtorch._tensor import printing
@@ -609,14 +609,7 @@ def _laid_out_as(grad: Value, a: Aval) -> Value:
     """A gradient with the strides of its leaf, where those fill their memory; row-major otherwise."""
     if grad.aval.shape != a.shape:
         return grad
-    strides = a.strides
-    if strides is not None:
-        step = 1
-        for s, n in sorted((s, n) for s, n in zip(strides, a.shape, strict=True) if n != 1):
-            if s != step:
-                strides = None
-                break
-            step *= n
+    strides = a.strides if is_dense(a) else None
     return grad if grad.aval.strides == strides else alias(grad, strides)
 
 

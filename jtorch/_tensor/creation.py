@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jtorch._runtime import devices, dtypes, executor
-from jtorch._runtime.avals import aval, contiguous_strides
+from jtorch._runtime.avals import aval, contiguous_strides, is_dense
 from jtorch._runtime.executor import Value
 from jtorch._runtime.kernel import Kernel
 from jtorch._tensor.base import Tensor, new
@@ -565,10 +565,8 @@ def _dense_like(v: Value, a) -> Value:
         return v
     from jtorch._ops.specialise import elementwise_strides
 
-    if 0 in a.strides or len(set(zip(a.strides, a.shape, strict=True))) < a.ndim:
-        return v
-    strides = elementwise_strides(a.shape, (a,))
-    return v if strides is None else alias(v, strides)
+    strides = a.strides if is_dense(a) else elementwise_strides(a.shape, (a,))
+    return v if strides == v.aval.strides else alias(v, strides)
 
 
 def zeros_like(

@@ -47,6 +47,8 @@ def contiguous(self: Tensor, memory_format=contiguous_format) -> Tensor:
     """This tensor if its strides are the format's, else a copy that has them."""
     if is_contiguous(self, memory_format):
         return self
+    if memory_format is preserve_format:
+        raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
     return clone(self, memory_format=memory_format)
 
 
@@ -58,7 +60,7 @@ def is_contiguous(self: Tensor, memory_format=contiguous_format) -> bool:
             return False
         wanted = format_strides(tuple(a.shape), memory_format)
         return all(n == 1 or s == w for n, s, w in zip(a.shape, a.stride(), wanted, strict=True))
-    return a.strides is None
+    return a.contiguous
 
 
 # ---- dtype and device ------------------------------------------------------------------------------------------------
@@ -287,9 +289,11 @@ def resize_(self: Tensor, *sizes, memory_format=contiguous_format) -> Tensor:
     """Gives this tensor another size, keeping the first elements in memory; new ones are zeros."""
     from jtorch._tensor.views import _ints
 
-    size = _ints(sizes)
+    size = _ints(sizes, "resize_")
     if size == tuple(self.shape):
         return self
+    if min(size, default=0) < 0:
+        raise RuntimeError("numel: integer multiplication overflow")
     if self.requires_grad:
         raise RuntimeError("cannot resize variables that require grad")
     with no_grad():
@@ -305,7 +309,21 @@ def resize_(self: Tensor, *sizes, memory_format=contiguous_format) -> Tensor:
             self._storage = None
             self._offset = 0
             self._base = None
+        _count_write(self)
     return self
+
+
+def _count_write(t: Tensor) -> None:
+    if t._storage is None:
+        t._alone += 1
+    else:
+        t._storage.version += 1
+
+
+def dim_order(self: Tensor) -> tuple[int, ...]:
+    """The dims in the order of memory, the outermost first."""
+    strides = self.stride()
+    return tuple(sorted(range(self.ndim), key=lambda d: (-strides[d], d)))
 
 
 def resize_as_(self: Tensor, the_template: Tensor, memory_format=contiguous_format) -> Tensor:
@@ -363,7 +381,7 @@ def reduce_ex(self: Tensor, protocol):
 
 
 def _overlaps(a) -> bool:
-    return a.strides is not None and 0 in a.strides
+    return a.strides is not None and any(s == 0 and n > 1 for n, s in zip(a.shape, a.strides, strict=True))
 
 
 def deepcopy(self: Tensor, memo) -> Tensor:
@@ -461,7 +479,7 @@ def attach() -> None:
     """Gives Tensor these methods."""
     for f in (
         clone, contiguous, is_contiguous, to, cpu, cuda, type_as, apply_, map_, copy_, fill_, zero_, masked_fill_, set_, resize_,
-        resize_as_, pin_memory, share_memory_,
+        resize_as_, dim_order, pin_memory, share_memory_,
     ):  # fmt: skip
         setattr(Tensor, f.__name__, f)
     Tensor.type = type_  # type: ignore[attr-defined]

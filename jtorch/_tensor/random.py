@@ -334,7 +334,7 @@ def _fill(t: Tensor, name: str, host, key_draw, g) -> Tensor:
     check_in_place(t)
     a = value_of(t).aval
     shape = tuple(a.shape)
-    order = None if a.strides is None else draws.memory_order(shape, a.strides)
+    order = None if a.contiguous else draws.memory_order(shape, a.strides)
     if order is None or order == tuple(range(len(shape))):
         drawn = _drawn(a.device, shape, a.dtype, g, lambda s: host(s, shape), lambda k: key_draw(k, shape))
     else:
@@ -379,7 +379,7 @@ def normal_(self: Tensor, mean: float = 0, std: float = 1, *, generator=None) ->
         raise RuntimeError(f"normal expects std >= 0.0, but found std {_g(std)}")
     if d.category < dtypes.FLOATING:
         raise NotImplementedError(f"\"normal_kernel_cpu\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
-    contiguous = value_of(self).aval.strides is None
+    contiguous = value_of(self).aval.contiguous
     return _fill(
         self, "normal_", lambda g, s: draws.normal(g, s, d.np, mean, std, contiguous=contiguous),
         lambda k, s: jax.random.normal(k, s, d.np) * std + mean, generator,

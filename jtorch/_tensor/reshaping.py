@@ -32,6 +32,8 @@ def _in_place(name: str):
 
     @functools.wraps(f)
     def method(self: Tensor, *args, **kwargs) -> Tensor:
+        if name == "t" and self.ndim > 2:
+            raise RuntimeError(f"t_() expects a tensor with <= 2 dimensions, but self is {self.ndim}D")
         return _become(self, f(self, *args, **kwargs))
 
     method.__name__ = method.__qualname__ = name + "_"
@@ -67,7 +69,7 @@ _VIEWS = {
         "as_strided", "diagonal", "narrow", "permute", "select", "split", "split_with_sizes", "squeeze", "t", "transpose",
         "unbind", "unsqueeze", "view_as_complex", "view_as_real",
     )
-} | {"expand": views.expand, "view": views.view, "unfold": views.unfold, "alias": alias_of, "detach": Tensor.detach}  # fmt: skip
+} | {"slice": views.slice_, "expand": views.expand, "view": views.view, "unfold": views.unfold, "alias": alias_of, "detach": Tensor.detach}  # fmt: skip
 COPIES = {f"{name}_copy": _copying(f"{name}_copy", f) for name, f in _VIEWS.items()}
 
 
@@ -97,8 +99,7 @@ def slice_scatter(
     """A copy of `input` with `src` in a slice along a dim."""
 
     def part(t):
-        d = views.wrap_dim(dim, t.ndim)
-        return t[(slice(None),) * d + (slice(start, end, step),)]
+        return views.slice_(t, dim, start, end, step)
 
     return _with_part(input, part, src)
 

@@ -166,13 +166,15 @@ def _layout(base: Aval, view: Aval, offset: int) -> Layout:
 
 def covers(base: Aval, view: Aval, offset: int) -> bool:
     """Whether a view is all of its base, in the same order."""
-    return offset == 0 and view.shape == base.shape and view.strides == base.strides and view.dtype is base.dtype
+    if offset or view.shape != base.shape or view.dtype is not base.dtype:
+        return False
+    return view.strides == base.strides or (view.contiguous and base.contiguous)
 
 
 def read_view(base: Value, view: Aval, offset: int, name: str = "AsStridedBackward0") -> Value:
     """A view's elements out of its base's value."""
     if covers(base.aval, view, offset):
-        return alias(base)
+        return alias(base, view.strides)
     if view.dtype is not base.aval.dtype:
         return _read_bits(base, view, offset)
     layout = _layout(base.aval, view, offset)
@@ -196,6 +198,8 @@ def write_view(base: Value, new: Value, view: Aval, offset: int) -> Value:
     """The base's value with a view's elements replaced."""
     if covers(base.aval, view, offset):
         return alias(new, base.aval.strides)
+    if not view.numel:
+        return alias(base)
     if view.dtype is not base.aval.dtype:
         return _write_bits(base, new, view, offset)
     layout = _layout(base.aval, view, offset)

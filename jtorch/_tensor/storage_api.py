@@ -23,7 +23,9 @@ class UntypedStorage:
         return self._held.aval.device
 
     def data_ptr(self) -> int:
-        """A number that names this memory. No address: XLA keeps those."""
+        """A number that names this memory, 0 where there is none. No address: XLA keeps those."""
+        if not self.nbytes():
+            return 0
         return self._held.number * (1 << 40)
 
     def nbytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from jtorch._runtime.avals import Aval, Size, aval, contiguous_strides
 from jtorch._runtime.executor import T, Value
 from jtorch._runtime.kernel import Kernel
 from jtorch._tensor.base import Tensor, new
-from jtorch._tensor.storage import read_view, storage_of, value_of
+from jtorch._tensor.storage import detached, read_view, storage_of, value_of
 
 _KERNELS: dict[tuple, Kernel] = {}
 
@@ -114,7 +115,7 @@ def infer_size(shape: Sequence[int], numel: int) -> tuple[int, ...]:
                 raise RuntimeError("only one dimension can be inferred")
             unknown = i
         elif n < 0:
-            raise RuntimeError(f"invalid shape dimension {n}")
+            raise RuntimeError(f"invalid shape dimension {n} at index {i} of shape {list(shape)}")
         else:
             known *= n
     if numel == known or (unknown is not None and known > 0 and numel % known == 0):
@@ -138,21 +139,19 @@ def view_strides(shape, strides, new_shape) -> tuple[int, ...] | None:
     """The strides of the same memory under another shape, None where no strides do it."""
     if math.prod(shape) == 0:
         return strides if tuple(shape) == tuple(new_shape) else contiguous_strides(tuple(new_shape))
-    # Runs of dims that lie densely in one another are one dim each; the new dims must fall inside the runs.
-    runs: list[list[int]] = []  # [elements, stride of the innermost]
-    for n, s in zip(shape, strides, strict=True):
-        if n == 1:
-            continue
-        if runs and runs[-1][1] == n * s:
+    if not shape:
+        return (1,) * len(new_shape)
+    # Runs of dims that lie densely in one another are one dim each; the new dims must fall inside the runs. A dim of
+    # size 1 belongs to the run inside it, whatever its stride.
+    runs: list[list[int]] = []  # [elements, stride of the innermost], from the inside out
+    for n, s in zip(reversed(shape), reversed(strides), strict=True):
+        if runs and (n == 1 or s == runs[-1][0] * runs[-1][1]):
             runs[-1][0] *= n
-            runs[-1][1] = s
         else:
             runs.append([n, s])
-    if not runs:
-        return contiguous_strides(tuple(new_shape))
     result = [0] * len(new_shape)
     d = len(new_shape) - 1
-    for n, s in reversed(runs):
+    for n, s in runs:
         left = n
         while d >= 0 and (left > 1 or new_shape[d] == 1):
             m = new_shape[d]
@@ -163,9 +162,6 @@ def view_strides(shape, strides, new_shape) -> tuple[int, ...] | None:
             d -= 1
         if left != 1:
             return None
-    while d >= 0:
-        result[d] = result[d + 1] * new_shape[d + 1] if d + 1 < len(new_shape) else 1
-        d -= 1
     return tuple(result)
 
 
@@ -203,18 +199,24 @@ def view(self: Tensor, *shape, dtype=None, size=None) -> Tensor:
     """The same memory under another shape, or seen as another dtype. RuntimeError where strides can't express it."""
     if dtype is not None or (len(shape) == 1 and isinstance(shape[0], dtypes.dtype)):
         return view_dtype(self, dtype if dtype is not None else shape[0])
-    if len(shape) == 1 and not hasattr(shape[0], "__index__") and not isinstance(shape[0], tuple | list):
-        word = type(shape[0]).__name__
-        raise TypeError(
-            f"view() received an invalid combination of arguments - got ({word}), but expected one of:\n"
-            f" * (torch.dtype dtype)\n * (tuple of ints size)\n"
-        )
+    if not shape and size is None or len(shape) == 1 and not isinstance(shape[0], int | tuple | list):
+        if not shape or not hasattr(shape[0], "__index__"):
+            word = type(shape[0]).__name__ if shape else ""
+            why = f"      didn't match because some of the arguments have invalid types: (!{word}!)\n" if shape else ""
+            raise TypeError(
+                f"view() received an invalid combination of arguments - got ({word}), but expected one of:\n"
+                f" * (torch.dtype dtype)\n{why} * (tuple of ints size)\n{why}"
+            )
     return make(self, "view", (_ints(shape if size is None else (size,), "view"),), _build_view)
 
 
-def reshape(input: Tensor, *shape) -> Tensor:
+def reshape(input: Tensor, *args, shape=None) -> Tensor:
     """The elements under another shape: a view where strides allow, else a copy."""
-    size = _ints(shape)
+    if not args:
+        if shape is None:
+            raise TypeError('reshape() missing 1 required positional arguments: "shape"')
+        args = (shape,)
+    size = _ints(args)
     a = input._shape_aval()
     if a.strides is None:
         return make(input, "view", (size,), _build_view)
@@ -262,21 +264,27 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def ravel(input: Tensor) -> Tensor:
     """All elements in one dim."""
-    return reshape(input, (-1,))
+    return reshape(input if input._shape_aval().contiguous else input.contiguous(), (-1,))
 
 
 def unflatten(input: Tensor, dim: int, sizes) -> Tensor:
     """One dim as several."""
-    d = wrap_dim(dim, input.ndim)
     sizes = tuple(int(n) for n in sizes)
     if not sizes:
         raise RuntimeError("unflatten: sizes must be non-empty")
     shape = input.shape
-    if -1 not in sizes and math.prod(sizes) != shape[d]:
+    try:
+        if not shape:
+            raise RuntimeError(f"Dimension specified as {dim} but tensor has no dimensions")
+        d = wrap_dim(dim, len(shape))
+        full = infer_size(sizes, shape[d])
+    except RuntimeError as error:
+        if "is invalid for input" not in str(error):
+            raise RuntimeError(f"unflatten got an unexpected error:\n{error}") from None
         raise RuntimeError(
             f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({shape[d]}) in the input tensor"
-        )
-    return reshape(input, (*shape[:d], *infer_size(sizes, shape[d]), *shape[d + 1 :]))
+        ) from None
+    return view(input, (*shape[:d], *full, *shape[d + 1 :]))
 
 
 def _build_squeeze(a: Aval, dims):
@@ -293,6 +301,9 @@ def squeeze(input: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
         dims, name = tuple(range(n)), "SqueezeBackward0"
     elif isinstance(dim, tuple | list):
         dims, name = tuple(sorted(wrap_dim(d, n) for d in dim)), "SqueezeBackward2"
+        for a, b in itertools.pairwise(dims):
+            if a == b:
+                raise RuntimeError(f"dim {a} appears multiple times in the list of dims")
     else:
         dims, name = (wrap_dim(dim, n),), "SqueezeBackward1"
     return make(input, "squeeze", (dims, name), lambda a, dims, name: _build_squeeze(a, dims), name)
@@ -322,9 +333,13 @@ def _build_permute(a: Aval, dims):
     return out, 0, lambda x: x.transpose(dims)
 
 
-def permute(input: Tensor, *dims) -> Tensor:
+def permute(input: Tensor, *args, dims=None) -> Tensor:
     """The dims in another order."""
-    order, n = _ints(dims), input.ndim
+    if not args:
+        if dims is None:
+            raise TypeError('permute() missing 1 required positional arguments: "dims"')
+        args = (dims,)
+    order, n = _ints(args, "permute"), input.ndim
     if len(order) != n:
         raise RuntimeError(
             "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
@@ -349,6 +364,16 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     return make(input, "transpose", (_swap(n, a, b) if n else (),), _build_permute)
 
 
+def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
+    """`transpose` under NumPy's name."""
+    return transpose(input, axis0, axis1)
+
+
+def swapdims(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """`transpose` under another name."""
+    return transpose(input, dim0, dim1)
+
+
 def t(input: Tensor) -> Tensor:
     """A matrix transposed; a vector or a number as it is."""
     n = input.ndim
@@ -361,24 +386,33 @@ def _T(self: Tensor) -> Tensor:
     return make(self, "permute", (tuple(range(self.ndim))[::-1],), _build_permute)
 
 
+def _of_matrices(t: Tensor, name: str) -> Tensor:
+    n = t.ndim
+    if n == 1:
+        raise RuntimeError(f"tensor.{name} is only supported on matrices or batches of matrices. Got 1-D tensor.")
+    return transpose(t, -2, -1) if n else t
+
+
 def adjoint(self: Tensor) -> Tensor:
     """The last two dims exchanged, complex numbers conjugated."""
-    if self.ndim == 1:
-        raise RuntimeError("tensor.adjoint() is only supported on 2-D tensors")
-    r = transpose(self, -2, -1)
+    r = _of_matrices(self, "adjoint()")
     return r.conj() if self.is_complex() else r
 
 
 def _mT(self: Tensor) -> Tensor:
-    if self.ndim < 2:
-        raise RuntimeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
-    return transpose(self, -2, -1)
+    return _of_matrices(self, "mT")
+
+
+def _mH(self: Tensor) -> Tensor:
+    r = _of_matrices(self, "mH")
+    return r.conj() if self.is_complex() else r
 
 
 def _H(self: Tensor) -> Tensor:
     if self.ndim not in (0, 2):
-        raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor.")
-    return self if self.ndim == 0 else adjoint(self)
+        hint = "" if self.ndim == 1 else " For batches of matrices, consider using tensor.mH"
+        raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor.{hint}")
+    return adjoint(self)
 
 
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
@@ -393,6 +427,8 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
             f"dims as destination ({list(dst)} dims)"
         )
     src, dst = tuple(wrap_dim(d, n) for d in src), tuple(wrap_dim(d, n) for d in dst)
+    if n == 0:
+        return alias_of(input)
     for name, dims in (("source", src), ("destination", dst)):
         if len(set(dims)) != len(dims):
             raise RuntimeError(f"movedim: repeated dim in `{name}` ({[*given[name]]})")
@@ -412,21 +448,19 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
 def _build_expand(a: Aval, size):
     n = len(size)
     if n < a.ndim:
-        raise RuntimeError(
-            f"expand(torch.{dtypes.SCALAR_NAMES[a.dtype]}Tensor{{{list(a.shape)}}}, size={list(size)}): the number of "
-            f"sizes provided ({n}) must be greater or equal to the number of dimensions in the tensor ({a.ndim})"
-        )
+        raise too_few_sizes(a.dtype, a.shape, size)
     lead = n - a.ndim
     strides, full = [0] * n, list(size)
-    for d in range(n):
+    for d in reversed(range(n)):
         own = a.shape[d - lead] if d >= lead else None
         if own is None:
             if size[d] == -1:
                 raise RuntimeError(
                     f"The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {d}"
                 )
-            continue
-        if size[d] in (-1, own):
+            if size[d] == 1:
+                strides[d] = full[d + 1] * strides[d + 1] if d + 1 < n and a.ndim else 0
+        elif size[d] in (-1, own):
             full[d] = own
             strides[d] = a.stride()[d - lead]
         elif own != 1:
@@ -435,7 +469,19 @@ def _build_expand(a: Aval, size):
                 f"dimension {d}.  Target sizes: {list(size)}.  Tensor sizes: {list(a.shape)}"
             )
     shape = tuple(full)
+    if min(shape, default=0) < 0:
+        raise RuntimeError("numel: integer multiplication overflow")
     return aval(shape, a.dtype, a.device, tuple(strides)), 0, lambda x: jnp.broadcast_to(x, shape)
+
+
+def too_few_sizes(dtype: dtypes.dtype, shape, size) -> RuntimeError:
+    """What `expand` says to fewer sizes than there are dims."""
+    word = dtypes.SCALAR_NAMES[dtype]
+    legacy = dtype.is_complex or dtype in (dtypes.bool, dtypes.bfloat16)
+    return RuntimeError(
+        f"expand({f'CPU{word}Type' if legacy else f'torch.{word}Tensor'}{{{list(shape)}}}, size={list(size)}): the number "
+        f"of sizes provided ({len(size)}) must be greater or equal to the number of dimensions in the tensor ({len(shape)})"
+    )
 
 
 def expand(self: Tensor, *size, implicit: bool = False) -> Tensor:
@@ -513,6 +559,17 @@ def slice_at(t: Tensor, d: int, start: int, stop: int, step: int = 1, fixed: boo
     return _dynamic(t, "slice", (d, length), _build_slice_at, start, start * a.stride()[d])
 
 
+def slice_(input: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Tensor:
+    """A slice along a dim, as indexing with `start:end:step` gives it."""
+    if input.ndim == 0:
+        raise RuntimeError("slice() cannot be applied to a 0-dim tensor.")
+    if step <= 0:
+        raise RuntimeError("slice step must be positive")
+    d = wrap_dim(dim, input.ndim)
+    at, stop, _ = slice(start, end).indices(input.shape[d])
+    return slice_at(input, d, at, max(at, stop), step)
+
+
 def narrow(input: Tensor, dim: int, start, length: int) -> Tensor:
     """`length` places along a dim from `start` on."""
     n = input.ndim
@@ -548,9 +605,9 @@ def _build_split(a: Aval, d, sections):
 
 def split(tensor: Tensor, split_size_or_sections, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of consecutive parts: of one size (the last may be smaller), or of the sizes given."""
-    d = wrap_dim(dim, tensor.ndim)
     if tensor.ndim == 0:
         raise RuntimeError("split expects at least a 1-dimensional tensor")
+    d = wrap_dim(dim, tensor.ndim)
     size = tensor.shape[d]
     if isinstance(split_size_or_sections, int):
         step = split_size_or_sections
@@ -561,8 +618,17 @@ def split(tensor: Tensor, split_size_or_sections, dim: int = 0) -> tuple[Tensor,
         sections = [step] * (size // step) + ([size % step] if size % step else []) if step else [0]
         sections = sections or [0]
     else:
+        if not isinstance(split_size_or_sections, list | tuple):
+            raise TypeError(
+                "split_with_sizes(): argument 'split_sizes' (position 2) must be tuple of ints, not "
+                + type(split_size_or_sections).__name__
+            )
         sections = [int(n) for n in split_size_or_sections]
-        if sum(sections) != size or min(sections, default=0) < 0:
+        if min(sections, default=0) < 0:
+            raise RuntimeError(
+                f"split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={sections}"
+            )
+        if sum(sections) != size:
             raise RuntimeError(
                 f"split_with_sizes expects split_sizes to sum exactly to {size} (input tensor's size at dimension {dim}), "
                 f"but got split_sizes={sections}"
@@ -583,10 +649,10 @@ def split_with_sizes(input: Tensor, split_sizes, dim: int = 0) -> tuple[Tensor, 
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of at most `chunks` equal parts; the last may be smaller."""
-    if chunks <= 0:
-        raise RuntimeError("chunk expects `chunks` to be greater than 0, got: " + str(chunks))
     if input.ndim == 0:
         raise RuntimeError("chunk expects at least a 1-dimensional tensor")
+    if chunks <= 0:
+        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     size = input.shape[wrap_dim(dim, input.ndim)]
     if size == 0:
         return split(input, [0] * chunks, dim)
@@ -610,14 +676,35 @@ def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]
     return _on_its_own(chunk(input, chunks, dim))
 
 
-def tensor_split(input: Tensor, indices_or_sections, dim: int = 0) -> tuple[Tensor, ...]:
+def tensor_split(
+    input: Tensor, indices_or_sections=None, dim: int = 0, *, indices=None, sections=None, tensor_indices_or_sections=None
+) -> tuple[Tensor, ...]:
     """Views of parts: as many nearly equal ones as said, or cut before the indices given."""
+    for other in (indices, sections, tensor_indices_or_sections):
+        if other is not None:
+            indices_or_sections = other
     if input.ndim == 0:
         raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims")
     d = wrap_dim(dim, input.ndim)
     size = input.shape[d]
     if isinstance(indices_or_sections, Tensor):
+        if indices_or_sections.ndim > 1:
+            raise RuntimeError(
+                "tensor_split expected tensor_indices_or_sections to be a zero-dimensional or one-dimensional tensor, but "
+                f"got a tensor with {indices_or_sections.ndim} dims"
+            )
+        if indices_or_sections.dtype is not dtypes.int64:
+            raise RuntimeError(
+                "tensor_split expected tensor_indices_or_sections to have dtype of long, but got "
+                + dtypes.SCALAR_NAMES[indices_or_sections.dtype]
+            )
         indices_or_sections = indices_or_sections.tolist()
+    elif not isinstance(indices_or_sections, int | tuple | list):
+        raise TypeError(
+            f"tensor_split() received an invalid combination of arguments - got ({type(indices_or_sections).__name__}), "
+            "but expected one of:\n * (tuple of ints indices, int dim = 0)\n"
+            " * (Tensor tensor_indices_or_sections, int dim = 0)\n * (int sections, int dim = 0)\n"
+        )
     if isinstance(indices_or_sections, int):
         k = indices_or_sections
         if k <= 0:
@@ -632,8 +719,7 @@ def tensor_split(input: Tensor, indices_or_sections, dim: int = 0) -> tuple[Tens
 def _needs_dims(name: str, t: Tensor, n: int, sections, dim: int) -> None:
     if t.ndim < n:
         raise RuntimeError(
-            f"torch.{name} requires a tensor with at least {n} dimension{'s' if n > 1 else ''}, but got a tensor with {t.ndim} "
-            "dimensions!"
+            f"torch.{name} requires a tensor with at least {n} dimension, but got a tensor with {t.ndim} dimensions!"
         )
     if isinstance(sections, int) and (sections == 0 or t.shape[dim] % sections):
         raise RuntimeError(
@@ -711,6 +797,8 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """Windows of `size` along a dim, `step` apart, as a new last dim."""
     d = wrap_dim(dimension, self.ndim)
     n = self.shape[d] if self.ndim else 1
+    if size < 0:
+        raise RuntimeError(f"size is {size} but must be >= 0")
     if size > n:
         raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
     if step <= 0:
@@ -731,10 +819,16 @@ def as_strided(input: Tensor, size, stride, storage_offset: int | None = None) -
     """The memory of `input` under any size, strides and offset."""
     size, stride = _ints((size,)), _ints((stride,))
     if len(size) != len(stride):
-        raise RuntimeError(f"mismatch in length of strides and shape: size has {len(size)} dims, strides {len(stride)}")
+        raise RuntimeError("mismatch in length of strides and shape")
     s = storage_of(input)
     offset = input._offset if storage_offset is None else storage_offset
-    if min(size, default=0) < 0 or min(stride, default=0) < 0:
+    if offset < 0:
+        raise RuntimeError(f"Tensor: invalid storage offset {offset}")
+    if min(size, default=0) < 0:
+        raise RuntimeError(
+            f"Storage size calculation overflowed with sizes={list(size)} and strides={list(stride)}"
+        )
+    if min(stride, default=0) < 0:
         raise RuntimeError(
             "as_strided: Negative strides are not supported at the moment, "
             f"got strides: [{', '.join(map(str, stride))}]"
@@ -815,6 +909,8 @@ def view_as_complex(input: Tensor) -> Tensor:
         raise RuntimeError("Tensor must have a last dimension with stride 1")
     if any(s % 2 for s in a.stride()[:-1]):
         raise RuntimeError("Tensor must have a stride divisible by 2 for all but last dimension")
+    if input._offset % 2:
+        raise RuntimeError("Tensor must have a storage_offset divisible by 2")
     r = make(input, "view_as_complex", (), _build_as_complex)
     r._offset = input._offset // 2
     return r
@@ -824,7 +920,7 @@ def view_dtype(t: Tensor, dtype: dtypes.dtype) -> Tensor:
     """The same bytes as another dtype."""
     a = t._shape_aval()
     if a.dtype is dtype:
-        return alias_of(t)
+        return t.detach()
     old, item = a.dtype.itemsize, dtype.itemsize
     strides = a.stride()
     if old == item:
@@ -867,27 +963,23 @@ def view_dtype(t: Tensor, dtype: dtypes.dtype) -> Tensor:
             (*[s // k for s in strides[:-1]], 1),
             t._offset // k,
         )
-    s = storage_of(t)
-    raw = value_of(t).node is None
-    out = aval(shape, dtype, a.device, new_strides)
-    from jtorch._tensor.storage import _root_in_storage, detached
-
-    base = _root_in_storage(s, t if t._base is None else t._base)
-    return share(t, read_view(base if raw else detached(base), out, offset), offset)
+    # Outside the graph, and no view to autograd: as `detach` gives.
+    r = t.detach()
+    r._value = detached(read_view(detached(r._storage.value), aval(shape, dtype, a.device, new_strides), offset))
+    r._offset = offset
+    return r
 
 
 FUNCTIONS = {
     f.__name__: f
     for f in (
-        reshape, flatten, ravel, unflatten, squeeze, unsqueeze, permute, transpose, t, adjoint, movedim, broadcast_to,
+        reshape, flatten, ravel, unflatten, squeeze, unsqueeze, permute, transpose, swapaxes, swapdims, t, adjoint, movedim, broadcast_to,
         select, narrow, unbind, split, split_with_sizes, chunk, tensor_split, hsplit, vsplit, dsplit, diagonal,
         as_strided, real, imag, view_as_real, view_as_complex,
     )
 }  # fmt: skip
 FUNCTIONS |= {
     "moveaxis": movedim,
-    "swapaxes": transpose,
-    "swapdims": transpose,
     "unsafe_split": unsafe_split,
     "unsafe_chunk": unsafe_chunk,
 }
@@ -902,7 +994,7 @@ def attach() -> None:
     Tensor.T = property(_T)
     Tensor.mT = property(_mT)
     Tensor.H = property(_H)
-    Tensor.mH = property(adjoint)
+    Tensor.mH = property(_mH)
     Tensor.real = property(real, lambda self, value: self.real.copy_(value))
     Tensor.imag = property(imag, lambda self, value: self.imag.copy_(value))
 
