@@ -17,7 +17,6 @@ EXPECTED: dict[tuple[str, str, str], str] = {
         "bfloat16",
     ): "torch seems to round the coordinates to bfloat16 on the way; not confirmed against float64",
     ("conj_is_lazy_view", "battery", "*"): _LAZY_CONJ,
-    ("empty_slices", "battery", "*"): "the strides of a tensor without elements are row-major",
     (
         "data_write_goes_unseen",
         "battery",

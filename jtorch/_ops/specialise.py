@@ -8,7 +8,7 @@ import numpy as np
 from jtorch._ops.grad_names import grad_name, names_of, places_of, settings_of
 from jtorch._ops.registry import ARRAYS, NUMBER, OPERAND, STATIC, Op
 from jtorch._runtime import devices, dtypes
-from jtorch._runtime.avals import Aval
+from jtorch._runtime.avals import Aval, is_dense
 from jtorch._runtime.kernel import Kernel
 
 # A call's layout: one entry a parameter. ("a",) an array; ("l", n) n arrays; ("f",) and ("i",) run-time numbers;
@@ -52,22 +52,35 @@ def is_channels_last(a: Aval) -> bool:
     return all(n == 1 or s == x for n, s, x in zip(a.shape, a.stride(), wanted, strict=True))
 
 
-def elementwise_strides(shape, inputs) -> tuple[int, ...] | None:
+def elementwise_strides(shape, inputs, numbers: bool = False) -> tuple[int, ...] | None:
     """The strides torch gives the result of a pointwise operation, None for row-major.
 
-    Dims keep the order that they have in the operands' memory. The first operand that tells two dims apart decides:
-    where it is broadcast along one of them it has no say.
+    numbers: whether Python numbers take part, which torch counts as tensors without dims.
     """
-    if all(a.contiguous and a.shape == shape for a in inputs):
+    if all(a.strides is None and a.shape == shape for a in inputs):
         return None
-    if len(shape) == 4 and all(a.shape == shape and is_channels_last(a) for a in inputs):
-        _, c, h, w = shape
-        return c * h * w, 1, c * w, c
+    if all(a.shape == shape for a in inputs) and not (numbers and shape):
+        if all(a.contiguous for a in inputs):
+            return None
+        if len(shape) == 4 and all(map(is_channels_last, inputs)):
+            _, c, h, w = shape
+            return c * h * w, 1, c * w, c
+        if all(a.strides == inputs[0].strides for a in inputs) and is_dense(inputs[0]):
+            return inputs[0].strides
     operands = []
     for a in inputs:
         lead = len(shape) - a.ndim
         own = a.stride()
         operands.append([0] * lead + [0 if n == 1 and shape[lead + d] != 1 else own[d] for d, n in enumerate(a.shape)])
+    return ordered_strides(shape, operands)
+
+
+def ordered_strides(shape, operands: list) -> tuple[int, ...]:
+    """Strides of a result whose dims keep the order that they have in the operands' memory.
+
+    The first operand that tells two dims apart decides: where it is broadcast along one of them (its stride is 0) it
+    has no say.
+    """
 
     def compare(inner: int, outer: int) -> int:
         for strides in operands:
@@ -92,7 +105,7 @@ def elementwise_strides(shape, inputs) -> tuple[int, ...] | None:
     strides, step = [0] * len(shape), 1
     for d in order:
         strides[d] = step
-        step *= max(shape[d], 1)
+        step *= shape[d]
     return tuple(strides)
 
 
@@ -116,12 +129,15 @@ def common_device(inputs: tuple[Aval, ...]):
 
 
 def _build(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
-    numbers = "".join(entry[0] for entry in layout if entry in (F, I))
+    kinds = "".join(entry[0] for entry in layout if entry in (F, I))
     where = common_device(inputs)
     joins = [
         op.promote is not None and (p.name in op.promote_args if op.promote_args else p.kind not in (STATIC, NUMBER))
         for p in op.params
     ]
+    parts = list(zip(joins, op.params, layout, strict=True))
+    # Python numbers that take part like tensors.
+    numbers = any(join and p.kind == OPERAND and entry[0] in "fis" for join, p, entry in parts)
     target = compute = None
     strides = None
     if op.promote is not None:
@@ -130,12 +146,9 @@ def _build(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
         target, joined = _common(op, layout, inputs, joins)
         if op.elementwise:
             shape = broadcast_shapes([a.shape for a in joined])
-            strides = elementwise_strides(shape, _spread(inputs, shape, joined))
+            strides = elementwise_strides(shape, _spread(inputs, shape, joined), numbers)
         compute = target.np
-        if target in (dtypes.float16, dtypes.bfloat16) and any(
-            join and p.kind == OPERAND and entry[0] in "fis"
-            for join, p, entry in zip(joins, op.params, layout, strict=True)
-        ):
+        if target in (dtypes.float16, dtypes.bfloat16) and numbers:
             compute = np.dtype(np.float32)  # a Python number takes part at full precision, the result is rounded once
     real = np.dtype(np.float64) if op.wide else _number_dtype(inputs, target)
     back = target.np if compute is not None and compute != target.np else None
@@ -143,7 +156,7 @@ def _build(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
     def fn(*flat):
         arrays, rest = iter(flat), iter(flat[len(inputs) :])
         args, kwargs = [], {}
-        for p, entry, join in zip(op.params, layout, joins, strict=True):
+        for join, p, entry in parts:
             tag = entry[0]
             if tag == "a":
                 value = next(arrays)
@@ -174,7 +187,7 @@ def _build(op: Op, layout: tuple, inputs: tuple[Aval, ...]) -> Kernel:
         op.key,
         fn,
         inputs,
-        numbers,
+        kinds,
         grad_name=grad_name(op, layout, inputs),
         differentiable=op.differentiable,
         saves_output=op.saves is not None,

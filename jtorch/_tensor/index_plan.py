@@ -79,9 +79,10 @@ class Plan:
         `advanced[0][0]` is.
     tensor_selects: some "select" step has a 0-d integer tensor of the user's as its i, unchecked. torch reads its
         value there and then, and the result is a view.
+    mask: the dtype of the gather's only index where that is a mask over one dim or more.
     """
 
-    __slots__ = ("advanced", "result_front", "tensor_selects", "views")
+    __slots__ = ("advanced", "mask", "result_front", "tensor_selects", "views")
 
     def __init__(
         self,
@@ -89,11 +90,13 @@ class Plan:
         advanced: tuple[tuple[int, Any, int], ...] = (),
         result_front: bool = False,
         tensor_selects: bool = False,
+        mask: str | None = None,
     ):
         self.views = views
         self.advanced = advanced
         self.result_front = result_front
         self.tensor_selects = tensor_selects
+        self.mask = mask
 
     def __repr__(self) -> str:
         return f"Plan(views={self.views}, advanced={self.advanced}, result_front={self.result_front})"
@@ -165,14 +168,15 @@ def _zero_dim_error(i: int) -> IndexError:
     return IndexError(f"index {i} is out of bounds for dimension 0 with size 0" if i else _ZERO_DIM)
 
 
-def _wrap(i: int, axis: int, size: int) -> int:
+def _wrap(i: int, place: int, size: int) -> int:
+    """A position from the front. What torch calls the dimension in its error is the place in the expression."""
     if 0 <= i < size:
         return i
     if -size <= i < 0:
         return i + size
     if not -(2**63) <= i < 2**63:
         raise ValueError("Overflow when unpacking long long")
-    raise IndexError(f"index {i} is out of bounds for dimension {axis} with size {size}")
+    raise IndexError(f"index {i} is out of bounds for dimension {place} with size {size}")
 
 
 def _slice_step(index: slice, dim: int, size: int) -> tuple[Any, ...] | None:
@@ -258,14 +262,14 @@ def _plan_items(items: tuple[Any, ...], shape: tuple[int, ...], is_tensor: IsTen
     pending: list[tuple[int, Any, tuple[int, ...], str]] = []  # dim, index, its shape and dtype
     tensor_selects = False
     axis = dim = 0  # of the tensor as it came, and of the result of the views so far
-    for item, code in zip(items, kinds, strict=True):
+    for place, (item, code) in enumerate(zip(items, kinds, strict=True)):
         if code in (_INT, _SLICE):
             if axis >= ndim:  # only a mask in a list or a second `...` can bring us here
                 raise IndexError(f"too many indices for tensor of dimension {ndim}")
             if code == _INT:
                 i = item if type(item) is int else item.__index__()
                 size = shape[axis]
-                views.append(("select", dim, i if 0 <= i < size else _wrap(i, axis, size)))
+                views.append(("select", dim, i if 0 <= i < size else _wrap(i, place, size)))
             else:
                 step = _slice_step(item, dim, shape[axis])
                 if step is not None:
@@ -313,14 +317,18 @@ def _plan_items(items: tuple[Any, ...], shape: tuple[int, ...], is_tensor: IsTen
                     tensor_selects = True
                     views.append(("select", dim, item))
                 else:
-                    views.append(("select", dim, _wrap(int(item), axis - 1, shape[axis - 1])))
+                    views.append(("select", dim, _wrap(int(item), place, shape[axis - 1])))
             else:
                 pending.append((dim, item, item_shape, dtype))
                 dim += taken
     if not pending:
         return Plan(tuple(views), (), False, tensor_selects)
     advanced, front = _plan_gather(pending, _shape_after(shape, views))
-    return Plan(tuple(views), advanced, front, tensor_selects)
+    mask = None
+    if len(pending) == 1 and pending[0][3] in _MASK_DTYPES:
+        _, index, _, dtype = pending[0]
+        mask = dtype if isinstance(index, np.ndarray) or tensor_info(index)[0] else None
+    return Plan(tuple(views), advanced, front, tensor_selects, mask)
 
 
 def _plan_gather(
@@ -362,7 +370,7 @@ def _plan_gather(
         else:
             counts_known = False
             advanced.append((dim, index, covered))
-    if len(shapes) > 1:
+    if len(shapes) > 1 and counts_known:
         broadcast = broadcast_shapes(shapes)
     else:
         broadcast = shapes[0] if shapes else ()

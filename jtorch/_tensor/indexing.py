@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jtorch._ops.casting import expand_to as _  # noqa: F401  (declares the operation used below)
+from jtorch._ops.specialise import ordered_strides
 from jtorch._runtime import devices, dtypes, executor
 from jtorch._runtime.avals import Aval, aval
 from jtorch._runtime.executor import T, Value
@@ -15,8 +16,8 @@ from jtorch._tensor import index_plan
 from jtorch._tensor.base import Tensor, new
 from jtorch._tensor.creation import check_number, full, tensor
 from jtorch._tensor.derive import FUNCTIONS, cast, check_in_place, values_of
-from jtorch._tensor.storage import value_of, write, write_view
-from jtorch._tensor.views import alias_of, select_at, slice_at, unsqueeze
+from jtorch._tensor.storage import alias, value_of, write, write_view
+from jtorch._tensor.views import alias_of, select_at, slice_at, too_few_sizes, unsqueeze
 
 
 def _is_tensor(x) -> bool:
@@ -79,6 +80,8 @@ def _indices(p, t: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
             dims.append(dim)
             indices.append(index)
     taken = index_plan.broadcast_shapes([tuple(i.shape) for i in indices])
+    if 0 not in taken and not all(t.shape[d] for d in dims):
+        raise IndexError("index is out of bounds for dimension with size 0")
     if 0 not in taken and all(n for d, n in enumerate(t.shape) if d not in dims):
         # Else nothing is read, and torch lets any place pass.
         for dim, index in zip(dims, indices, strict=True):
@@ -111,10 +114,20 @@ def _index(t: Tensor, indices: list[Tensor], dims, front: bool) -> Tensor:
     first = dims[0]
     adjacent = all(b - a == 1 for a, b in itertools.pairwise(dims))
     r = FUNCTIONS["index"](t, indices, tuple(dims))
+    width = max(i.ndim for i in indices)
     if front and adjacent and first:
-        width = max(i.ndim for i in indices)
         order = [*range(first, first + width), *range(first), *range(first + width, r.ndim)]
-        r = r.permute(order)
+        r = _wrap(alias(value_of(r.permute(order)), None))
+    a = t._shape_aval()
+    if a.strides is not None or any(i._shape_aval().strides is not None for i in indices):
+        place = 0 if front else first
+        own = [s for d, s in enumerate(a.stride()) if d not in dims]
+        operands = [own[:place] + [0] * width + own[place:]]
+        for i in indices:
+            lead = width - i.ndim
+            steps = [0] * lead + [0 if n == 1 else s for n, s in zip(i.shape, i.stride(), strict=True)]
+            operands.append([0] * place + steps + [0] * (r.ndim - width - place))
+        r._value = alias(r._value, ordered_strides(tuple(r.shape), operands))
     return r
 
 
@@ -145,6 +158,9 @@ def setitem(self: Tensor, index, value) -> None:
         check_in_place(self)
         write(self, values_of("masked_fill", self, index, _number_for(self, value))[0])
         return
+    given = _as_value(self, value, a)
+    if index is False:
+        return
     p = index_plan.plan(index, a.shape, _is_tensor, _info)
     check_in_place(self, view=bool(p.views) or not p.advanced)
     steps = p.views
@@ -154,24 +170,41 @@ def setitem(self: Tensor, index, value) -> None:
     dense = a.with_strides(None)
     region = aval(size, a.dtype, a.device, strides)
     v = value_of(self)
-    if not p.advanced and any(s == 0 and n > 1 for n, s in zip(a.shape, a.stride(), strict=True)):
+    advanced = p.advanced if index is not True else ()
+    if not advanced and any(s == 0 and n > 1 for n, s in zip(a.shape, a.stride(), strict=True)):
         # An expanded tensor: what is selected may still be written, in the memory that all its rows share.
         part = _part(self, steps)
-        if part._shape_aval().numel:
-            write(part, _broadcast(_as_value(self, value, a), size))
+        write(part, _broadcast(given, size, a.dtype))
         return
-    if p.advanced:
+    if advanced:
         part = _part(self, steps)
         dims, indices = _indices(p, part)
-        new_part = _put(part, indices, dims, p.result_front, _as_value(self, value, a))
+        new_part = _put(part, indices, dims, p, given, words=_without_ones(given.aval.shape))
         if not steps:
             write(self, new_part)
             return
     else:
-        new_part = _broadcast(_as_value(self, value, a), size)
-    if not new_part.aval.numel:
-        return
+        new_part = _broadcast(given, size, a.dtype)
     write(self, write_view(_dense(v, dense), new_part, region, offset))
+
+
+def _without_ones(shape) -> list[int]:
+    """A shape without its leading dims of size 1: what torch's errors call the shape of the value."""
+    return list(itertools.dropwhile(lambda n: n == 1, shape))
+
+
+def _same_dtype(p, v: Value, dtype: dtypes.dtype) -> Value:
+    """What is to be written at index tensors. One number over one mask may be of any dtype, as in `masked_fill_`."""
+    if p.mask is not None and v.aval.numel == 1:
+        if p.mask == "uint8":
+            raise RuntimeError("masked_fill_ only supports boolean masks, but got mask with dtype unsigned char")
+        return cast(v, dtype)
+    if v.aval.dtype is not dtype:
+        raise RuntimeError(
+            f"Index put requires the source and destination dtypes match, got {dtypes.SCALAR_NAMES[dtype]} for the "
+            f"destination and {dtypes.SCALAR_NAMES[v.aval.dtype]} for the source."
+        )
+    return v
 
 
 def _part(t: Tensor, steps) -> Tensor:
@@ -189,8 +222,6 @@ def _part(t: Tensor, steps) -> Tensor:
 def _dense(v: Value, a: Aval) -> Value:
     if v.aval is a:
         return v
-    from jtorch._tensor.storage import alias
-
     return alias(v, None)
 
 
@@ -219,44 +250,44 @@ def _number_for(t: Tensor, value):
 
 
 def _as_value(t: Tensor, value, a: Aval) -> Value:
-    """What is assigned, as the tensor's dtype."""
+    """What is assigned: a tensor as it is, a number as the tensor's dtype."""
     if not isinstance(value, Tensor):
-        if isinstance(value, bool | int | float | complex):
+        if isinstance(value, np.integer):
+            value = int(value)
+        if type(value) is int and not -(2**63) <= value < 2**64:
+            raise ValueError("Overflow when unpacking long long")
+        if isinstance(value, bool | int | float) or type(value) is complex:
             return value_of(full((), _number_for(t, value), dtype=a.dtype, device=a.device))
-        if isinstance(value, np.ndarray | np.generic | jax.Array):
-            value = tensor(value, device=a.device)
-        else:
-            raise TypeError(f"can't assign a {type(value).__name__} to a torch.{dtypes.SCALAR_NAMES[a.dtype]}Tensor")
-    return cast(value_of(value), a.dtype)
+        if not isinstance(value, jax.Array):
+            kind = index_plan.type_name(value).replace("ndarray", "numpy.ndarray")
+            raise TypeError(f"can't assign a {kind} to a torch.{dtypes.SCALAR_NAMES[a.dtype]}Tensor")
+        value = tensor(value, device=a.device)
+    return value_of(value)
 
 
-def _broadcast(v: Value, size) -> Value:
-    """`v` expanded to a size; leading dims of size 1 too many are dropped, as torch does."""
+def _broadcast(v: Value, size, dtype: dtypes.dtype) -> Value:
+    """`v` as a dtype, expanded to a size; leading dims of size 1 too many are dropped, as torch does."""
     shape = tuple(v.aval.shape)
     if shape == size:
-        return v
+        return cast(v, dtype)
     t = _wrap(v)
     while len(shape) > len(size) and shape[0] == 1:
         t, shape = t.squeeze(0), shape[1:]
     lead = len(size) - len(shape)
     if lead < 0 or any(n not in (1, size[lead + i]) for i, n in enumerate(shape)):
         if lead < 0:
-            raise RuntimeError(
-                f"expand(torch.{dtypes.SCALAR_NAMES[v.aval.dtype]}Tensor{{{list(v.aval.shape)}}}, size={list(size)}): the "
-                f"number of sizes provided ({len(size)}) must be greater or equal to the number of dimensions in the "
-                f"tensor ({len(shape)})"
-            )
+            raise too_few_sizes(v.aval.dtype, v.aval.shape, size)
         i = next(i for i in reversed(range(len(shape))) if shape[i] not in (1, size[lead + i]))
         raise RuntimeError(
             f"The expanded size of the tensor ({size[lead + i]}) must match the existing size ({shape[i]}) at "
-            f"non-singleton dimension {lead + i}.  Target sizes: {list(size)}.  Tensor sizes: {list(v.aval.shape)}"
+            f"non-singleton dimension {lead + i}.  Target sizes: {list(size)}.  Tensor sizes: {_without_ones(v.aval.shape)}"
         )
-    return values_of("expand_to", t, tuple(size))[0]
+    return values_of("expand_to", _wrap(cast(value_of(t), dtype)), tuple(size))[0]
 
 
-def _put(t: Tensor, indices: list[Tensor], dims, front: bool, v: Value, accumulate: bool = False) -> Value:
-    """The value of `t` with `v` written at index tensors."""
-    value = _wrap(v)
+def _put(t: Tensor, indices: list[Tensor], dims, p, v: Value, accumulate: bool = False, words=None) -> Value:
+    """The value of `t` with `v` written at index tensors; `words` is the shape of `v` in the error."""
+    value, front = _wrap(v), p.result_front
     where = index_plan.broadcast_shapes([tuple(i.shape) for i in indices])
     rest = [n for d, n in enumerate(t.shape) if d not in dims]
     adjacent = all(b - a == 1 for a, b in itertools.pairwise(dims))
@@ -270,9 +301,10 @@ def _put(t: Tensor, indices: list[Tensor], dims, front: bool, v: Value, accumula
     lead = len(result) - value.ndim
     if lead < 0 or any(n not in (1, result[lead + i]) for i, n in enumerate(value.shape)):
         raise RuntimeError(
-            f"shape mismatch: value tensor of shape {list(v.aval.shape)} cannot be broadcast to indexing result of "
+            f"shape mismatch: value tensor of shape {list(v.aval.shape) if words is None else words} cannot be broadcast to indexing result of "
             f"shape {list(result)}"
         )
+    value = _wrap(_same_dtype(p, value_of(value), t.dtype))
     if front and adjacent and first:
         value = value.expand(result)
         width = len(where)
@@ -285,13 +317,8 @@ def index_put(input: Tensor, indices, values: Tensor, accumulate: bool = False) 
     """`input` with `values` written (or added) where index tensors say; None leaves a dim whole."""
     index = tuple(slice(None) if i is None else i for i in indices)
     p = index_plan.plan(index, tuple(input.shape), _is_tensor, _info)
-    if values.dtype is not input.dtype:
-        raise RuntimeError(
-            f"Index put requires the source and destination dtypes match, got {dtypes.SCALAR_NAMES[input.dtype]} for the "
-            f"destination and {dtypes.SCALAR_NAMES[values.dtype]} for the source."
-        )
     dims, where = _indices(p, input)
-    return _wrap(_put(input, where, dims, p.result_front, value_of(values), accumulate))
+    return _wrap(_put(input, where, dims, p, value_of(values), accumulate))
 
 
 def index_put_(self: Tensor, indices, values: Tensor, accumulate: bool = False) -> Tensor:

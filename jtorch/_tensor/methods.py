@@ -197,14 +197,16 @@ def copy_(self: Tensor, src, non_blocking: bool = False) -> Tensor:
         src = tensor(src)
     if src.device is not self.device:
         src = src.to(self.device)
-    v = cast(value_of(src), self.dtype)
-    if v.aval.shape != self.shape:
+    v = value_of(src)
+    if v.aval.shape == self.shape:
+        v = cast(v, self.dtype)
+    else:
         from jtorch._tensor.indexing import _broadcast
 
         shape = broadcast_shapes([tuple(self.shape), tuple(v.aval.shape)])
         if shape != tuple(self.shape) and v.aval.numel > self.numel():
             raise RuntimeError(f"output with shape {list(self.shape)} doesn't match the broadcast shape {list(shape)}")
-        v = _broadcast(v, tuple(self.shape))
+        v = _broadcast(v, tuple(self.shape), self.dtype)
     old = value_of(self)
     if T.grad and self._base is None and old.node is not None:
         v = copied_over(old, v)  # what was there before gets a gradient of zeros

@@ -197,6 +197,8 @@ def read_view(base: Value, view: Aval, offset: int, name: str = "AsStridedBackwa
 def write_view(base: Value, new: Value, view: Aval, offset: int) -> Value:
     """The base's value with a view's elements replaced."""
     if covers(base.aval, view, offset):
+        if base.node is not None and T.grad:
+            return copied_over(base, new)  # what was there before gets a gradient of zeros
         return alias(new, base.aval.strides)
     if not view.numel:
         return alias(base)

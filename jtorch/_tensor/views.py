@@ -195,18 +195,21 @@ def _build_view(a: Aval, shape):
     return aval(size, a.dtype, a.device, strides), 0, lambda x: x.reshape(size)
 
 
+def _sizes(x) -> bool:
+    return isinstance(x, int | tuple | list) or hasattr(x, "__index__")
+
+
 def view(self: Tensor, *shape, dtype=None, size=None) -> Tensor:
     """The same memory under another shape, or seen as another dtype. RuntimeError where strides can't express it."""
     if dtype is not None or (len(shape) == 1 and isinstance(shape[0], dtypes.dtype)):
         return view_dtype(self, dtype if dtype is not None else shape[0])
-    if not shape and size is None or len(shape) == 1 and not isinstance(shape[0], int | tuple | list):
-        if not shape or not hasattr(shape[0], "__index__"):
-            word = type(shape[0]).__name__ if shape else ""
-            why = f"      didn't match because some of the arguments have invalid types: (!{word}!)\n" if shape else ""
-            raise TypeError(
-                f"view() received an invalid combination of arguments - got ({word}), but expected one of:\n"
-                f" * (torch.dtype dtype)\n{why} * (tuple of ints size)\n{why}"
-            )
+    if size is None and (not shape or (len(shape) == 1 and not _sizes(shape[0]))):
+        word = type(shape[0]).__name__ if shape else ""
+        why = f"      didn't match because some of the arguments have invalid types: (!{word}!)\n" if shape else ""
+        raise TypeError(
+            f"view() received an invalid combination of arguments - got ({word}), but expected one of:\n"
+            f" * (torch.dtype dtype)\n{why} * (tuple of ints size)\n{why}"
+        )
     return make(self, "view", (_ints(shape if size is None else (size,), "view"),), _build_view)
 
 
@@ -677,7 +680,13 @@ def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]
 
 
 def tensor_split(
-    input: Tensor, indices_or_sections=None, dim: int = 0, *, indices=None, sections=None, tensor_indices_or_sections=None
+    input: Tensor,
+    indices_or_sections=None,
+    dim: int = 0,
+    *,
+    indices=None,
+    sections=None,
+    tensor_indices_or_sections=None,
 ) -> tuple[Tensor, ...]:
     """Views of parts: as many nearly equal ones as said, or cut before the indices given."""
     for other in (indices, sections, tensor_indices_or_sections):
@@ -825,9 +834,7 @@ def as_strided(input: Tensor, size, stride, storage_offset: int | None = None) -
     if offset < 0:
         raise RuntimeError(f"Tensor: invalid storage offset {offset}")
     if min(size, default=0) < 0:
-        raise RuntimeError(
-            f"Storage size calculation overflowed with sizes={list(size)} and strides={list(stride)}"
-        )
+        raise RuntimeError(f"Storage size calculation overflowed with sizes={list(size)} and strides={list(stride)}")
     if min(stride, default=0) < 0:
         raise RuntimeError(
             "as_strided: Negative strides are not supported at the moment, "
