@@ -34,13 +34,17 @@ def _check(name: str, n: int, input: Array, output_size: Sizes) -> Ints:
                 f"Expected 2 to 3 dimensions, but got {input.ndim}-dimensional tensor for argument #1 'self' "
                 f"(while checking arguments for {name})"
             )
+        if isinstance(output_size, tuple | list) and input.ndim < n + 1:
+            raise ValueError(f"Input dimension should be at least {n + 1}")
         colon = ":" if "max" in name else ""
         raise RuntimeError(f"{name}(): Expected {n + 1}D or {n + 2}D tensor, but got{colon} {list(input.shape)}")
     spatial = input.shape[-n:]
     if isinstance(output_size, int) or output_size is None:
         output_size = (output_size,) * n
-    if len(output_size) == 1:
-        output_size = tuple(output_size) * n
+    if n == 1 and len(output_size) != 1:
+        raise RuntimeError(f"{name}() argument 'output_size' should contain one int (got {len(output_size)})")
+    if len(output_size) != n and "max" in name:
+        raise RuntimeError(f"{name}(): internal error: output_size.size() must be {n}")
     if len(output_size) != n:
         raise RuntimeError(f"{name}: output_size must be {n}")
     for i in range(input.ndim - n - (n == 1 and input.ndim == 2) * 0, input.ndim):

@@ -71,7 +71,7 @@ def _check(
     if any(s <= 0 for s in stride):
         raise RuntimeError("non-positive stride is not supported")
     if any(d <= 0 for d in dilation):
-        raise RuntimeError("non-positive dilation is not supported")
+        raise RuntimeError("dilation should be greater than zero")
     if w.shape[0] < groups:
         raise RuntimeError(
             f"Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got weight of size "
@@ -193,8 +193,8 @@ def _conv(
     else:
         x, single = input, False
     stride, dilation = _each(stride, n, "stride"), _each(dilation, n, "dilation")
-    pads = _pads(padding, n, weight, stride, dilation)
     _check(name, x, weight, bias, stride, dilation, groups, False)
+    pads = _pads(padding, n, weight, stride, dilation)
     padded = [size + lo + hi for size, (lo, hi) in zip(x.shape[2:], pads, strict=True)]
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
     if any(p < r for p, r in zip(padded, reach, strict=True)):

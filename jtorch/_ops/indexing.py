@@ -54,6 +54,11 @@ def _source(x: Array, axis: int, index: Array, source: Array, name: str, error: 
         tail = f": ({size}), for dim: {axis}" if error is RuntimeError else f" ({size})"
         raise error(f"{name}(): Number of indices ({index.size}) should be equal to source.size(dim){tail}")
     if source.shape[:axis] + source.shape[axis + 1 :] != x.shape[:axis] + x.shape[axis + 1 :]:
+        if name == "index_add_":
+            raise RuntimeError(
+                "source tensor shape must match self tensor shape, excluding the specified dimension. Got self.shape = "
+                f"{list(x.shape)} source.shape = {list(source.shape)}"
+            )
         raise RuntimeError(
             f"{name}(): Source/destination tensor must have same slice shapes. Destination slice shape: "
             f"{list(x.shape[:axis] + x.shape[axis + 1 :])} at dimension {axis} and source slice shape: "

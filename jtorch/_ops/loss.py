@@ -466,7 +466,7 @@ def poisson_nll_loss(
     return reduce_loss(loss, reduction)
 
 
-@op(function=False, out=False, namespaces=_F, promote="same", grad_name="MeanBackward0")
+@op(function=False, out=False, namespaces=_F, promote="same", elementwise=False, grad_name="MeanBackward0")
 def gaussian_nll_loss(
     input: Array, target: Array, var: Operand, full: bool = False, eps: float = 1e-06, reduction: str = "mean"
 ) -> Array:
@@ -482,6 +482,8 @@ def gaussian_nll_loss(
             raise ValueError("var is of incorrect size")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{reduction} is not valid")
+    check_broadcast(input.shape, target.shape)
+    check_broadcast(jnp.broadcast_shapes(input.shape, target.shape), var.shape)
     held = lax.stop_gradient(var)
     var = jnp.maximum(held, jnp.asarray(eps, var.dtype)) + (var - held)
     loss = 0.5 * (jnp.log(var) + jnp.square(input - target) / var)

@@ -43,7 +43,7 @@ def hinge_embedding_loss(
     return reduce_loss(loss, reduction)
 
 
-@op(function=False, out=False, namespaces=_F, promote="same", grad_name="MeanBackward0")
+@op(function=False, out=False, namespaces=_F, promote="same", elementwise=False, grad_name="MeanBackward0")
 def margin_ranking_loss(
     input1: Array,
     input2: Array,
@@ -60,6 +60,8 @@ def margin_ranking_loss(
             "margin_ranking_loss : All input tensors should have same dimension but got sizes: "
             f"input1: {size_text(input1.shape)}, input2: {size_text(input2.shape)}, target: {size_text(target.shape)} "
         )
+    check_broadcast(input1.shape, input2.shape)
+    check_broadcast(target.shape, jnp.broadcast_shapes(input1.shape, input2.shape))
     gap = -target * (input1 - input2)
     if not is_float(gap):
         gap = gap.astype(dtypes.get_default_dtype().np)
@@ -106,6 +108,8 @@ def multi_margin_loss(
         raise RuntimeError(
             f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(input.shape)}"
         )
+    if weight is not None and weight.ndim != 1:
+        raise ValueError("weight must be one-dimensional")
     if weight is not None and weight.size != (input.shape[-1] if input.ndim else 1):
         raise RuntimeError(
             f"inconsistent weight size, expected {input.shape[-1] if input.ndim else 1} but got {list(weight.shape)}"
@@ -211,7 +215,7 @@ def multilabel_soft_margin_loss(
     return reduce_loss(loss, reduction)
 
 
-@op(function=False, out=False, namespaces=_F, promote="same", grad_name="MeanBackward0")
+@op(function=False, out=False, namespaces=_F, promote="same", elementwise=False, grad_name="MeanBackward0")
 def triplet_margin_loss(
     anchor: Array,
     positive: Array,
@@ -234,6 +238,8 @@ def triplet_margin_loss(
             "The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: "
             f"anchor {anchor.ndim}D, positive {positive.ndim}D, and negative {negative.ndim}D inputs"
         )
+    check_broadcast(anchor.shape, positive.shape)
+    check_broadcast(anchor.shape, negative.shape)
     if not is_float(anchor) and not is_complex(anchor):
         anchor, positive, negative = (x.astype(dtypes.get_default_dtype().np) for x in (anchor, positive, negative))
     near = _norm(anchor - positive + eps, p)

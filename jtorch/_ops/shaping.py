@@ -66,9 +66,11 @@ def roll(input: Array, shifts: int | tuple[int, ...], dims: int | tuple[int, ...
         return jnp.roll(input.reshape(-1), shifts[0]).reshape(input.shape) if input.size else input
     if len(shifts) != len(dims):
         raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+    if dims and not input.ndim:
+        raise IndexError(f"Dimension specified as {dims[0]} but tensor has no dimensions")
     for shift, dim in zip(shifts, dims, strict=True):
         axis = wrap_dim(dim, input.ndim)
-        if input.ndim and input.size:
+        if input.size:
             input = jnp.roll(input, shift, axis)
     return input
 

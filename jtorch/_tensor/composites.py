@@ -64,7 +64,7 @@ def _along(input: Tensor, dim: int) -> tuple[int, int]:
 def _check_along(input: Tensor, dim: int, index: Any) -> None:
     d, size = _along(input, dim)
     bad = outside(index, size)
-    if bad is not None:
+    if bad is not None and all(k == d or m <= n for k, (m, n) in enumerate(zip(index.shape, input.shape))):
         raise RuntimeError(f"index {bad} is out of bounds for dimension {d} with size {size}")
 
 
@@ -310,7 +310,8 @@ def gradient(input: Tensor, *, spacing=1, dim=None, edge_order: int = 1) -> tupl
     else:
         dims = [wrap_dim(d, input.ndim) for d in ((dim,) if isinstance(dim, int) else dim)]
     if len(set(dims)) < len(dims):
-        raise RuntimeError("dim appears multiple times in the list of dims")
+        twice = next(d for d in dims if dims.count(d) > 1)
+        raise RuntimeError(f"dim {twice} appears multiple times in the list of dims")
     spacing = 1 if spacing is None else spacing
     steps = list(spacing) if isinstance(spacing, list | tuple) else [spacing] * len(dims)
     if len(steps) != len(dims):

@@ -464,11 +464,19 @@ def empty_permuted(
 ) -> Tensor:
     """`empty` whose dims lie in memory in the order given."""
     shape, order = sizes((size,)), tuple(physical_layout)
-    if sorted(order) != list(range(len(shape))):
+    if len(order) != len(shape):
         raise RuntimeError(
             f"Number of dimensions in size does not match the length of the physical_layout; i.e. len(size) = {len(shape)} "
             f"is not equal to len(physical_layout) = {len(order)}"
         )
+    for place, d in enumerate(order):
+        if not 0 <= d < len(shape):
+            raise RuntimeError(
+                f"Dimension out of range (expected to be between 0 and {len(shape) - 1}, but got {d} at index {place}).  "
+                "NB: negative dims not currently supported; file an issue if you want it."
+            )
+    if len(set(order)) < len(order):
+        raise RuntimeError("Duplicate dim not allowed")
     inner = contiguous_strides(tuple(shape[d] for d in order))
     strides = tuple(inner[order.index(d)] for d in range(len(shape)))
     return make("empty", shape, dtype, device, _ZEROS, requires_grad=requires_grad, strides=strides)
@@ -816,26 +824,46 @@ tril_indices = _indices_of("tril_indices", np.tril_indices)
 triu_indices = _indices_of("triu_indices", np.triu_indices)
 
 
+def _check_parts(name: str, **parts: Tensor) -> None:
+    """That both parts of a complex tensor are tensors of one real dtype."""
+    for place, (argument, t) in enumerate(parts.items()):
+        if not isinstance(t, Tensor):
+            raise TypeError(
+                f"{name}(): argument '{argument}' (position {place + 1}) must be Tensor, not {type(t).__name__}"
+            )
+    first, second = (t.dtype for t in parts.values())
+    names = [dtypes.SCALAR_NAMES[d] for d in (first, second)]
+    if any(d.name not in ("float16", "float32", "float64") for d in (first, second)):
+        raise RuntimeError(
+            f"Expected both inputs to be Half, Float or Double tensors but got {names[0]} and {names[1]}"
+        )
+    if first is not second:
+        raise RuntimeError(
+            f"Expected object of scalar type {names[0]} but got scalar type {names[1]} for second argument"
+        )
+
+
 def complex_(real: Tensor, imag: Tensor, *, out=None) -> Tensor:
     """Complex numbers of real and imaginary parts."""
-    if any(t.dtype.name not in ("float16", "float32", "float64") for t in (real, imag)):
+    _check_parts("complex", real=real, imag=imag)
+    return _complex_out(call("complex.parts", real, imag), out, "complex")
+
+
+def _complex_out(r: Tensor, out: Tensor | None, name: str) -> Tensor:
+    if out is None:
+        return r
+    if out.dtype is not r.dtype:
         raise RuntimeError(
-            f"Expected both inputs to be Half, Float or Double tensors but got {dtypes.SCALAR_NAMES[real.dtype]} and "
-            f"{dtypes.SCALAR_NAMES[imag.dtype]}"
+            f"Expected object of scalar type {dtypes.SCALAR_NAMES[r.dtype]} but got scalar type "
+            f"{dtypes.SCALAR_NAMES[out.dtype]} for argument 'out'"
         )
-    if real.dtype is not imag.dtype:
-        raise RuntimeError(
-            f"Expected object of scalar type {dtypes.SCALAR_NAMES[real.dtype]} but got scalar type "
-            f"{dtypes.SCALAR_NAMES[imag.dtype]} for second argument"
-        )
-    r = call("complex.parts", real, imag)
-    return r if out is None else copy_out(r, out, _OutOp("complex"))
+    return copy_out(r, out, _OutOp(name))
 
 
 def polar(abs: Tensor, angle: Tensor, *, out=None) -> Tensor:
     """Complex numbers of absolute values and angles."""
-    r = call("complex.parts", abs * angle.cos(), abs * angle.sin())
-    return r if out is None else copy_out(r, out, _OutOp("polar"))
+    _check_parts("polar", abs=abs, angle=angle)
+    return _complex_out(call("complex.parts", abs * angle.cos(), abs * angle.sin()), out, "polar")
 
 
 def scalar_tensor(s, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False) -> Tensor:

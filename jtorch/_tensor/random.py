@@ -526,11 +526,9 @@ def normal(
     t = _empty(shape, dtype=model.dtype, device=model.device)
     normal_(t, 0, 1, generator=generator)
     t = (t * std + mean).detach()
-    of_mean, of_std = isinstance(mean, Tensor), isinstance(std, Tensor)
-    if of_mean and of_std:
-        t = _of(t, "_drawn_of_both", mean, std)
-    else:
-        t = _of(t, "_drawn_of_mean", mean) if of_mean else _of(t, "_drawn_of_std", std)
+    given = [p for p in (mean, std) if isinstance(p, Tensor)]
+    key = "both" if len(given) == 2 else "mean" if given[0] is mean else "std"
+    t = _of(t, f"_drawn_of_{key}", *given)
     return _finish(t, out, "normal")
 
 
@@ -542,6 +540,8 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
         )
     if num_samples <= 0:
         raise RuntimeError("cannot sample n_sample <= 0 samples")
+    if out is not None and out.dtype is not dtypes.int64:
+        raise RuntimeError(f"multinomial expects Long tensor out, got: {dtypes.SCALAR_NAMES[out.dtype]}")
     if not 1 <= input.ndim <= 2:
         raise RuntimeError("prob_dist must be 1 or 2 dim")
     if not replacement and num_samples > input.shape[-1]:

@@ -581,6 +581,8 @@ def narrow(input: Tensor, dim: int, start, length: int) -> Tensor:
     if length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
     d = wrap_dim(dim, n)
+    if isinstance(start, Tensor) and (start.ndim or start.is_floating_point() or start.is_complex()):
+        raise RuntimeError("start must be an 0-dim integral Tensor.")
     size, start = input.shape[d], int(start)
     if not -size <= start <= size:
         raise IndexError(f"start out of range (expected to be in range of [{-size}, {size}], but got {start})")
