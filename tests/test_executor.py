@@ -264,3 +264,10 @@ def test_fused_writes_reach_views_and_keep_leaves():
     assert row.tolist() == [0.0, 0.0]
     assert p.requires_grad
     assert p.is_leaf
+
+
+def test_a_number_may_have_any_name():
+    """A run-time number goes into a trace that is there whatever its parameter is called."""
+    x = torch.tensor([2.0, 0.5])
+    for n, want in ((3, [26.0, -1.0]), (3, [26.0, -1.0]), (2, [7.0, -0.5]), (3, [26.0, -1.0])):
+        assert torch.special.chebyshev_polynomial_t(x, n).tolist() == want
