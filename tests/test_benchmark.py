@@ -43,6 +43,20 @@ def test_work_that_was_pending_before_is_not_timed():
     assert seen[1:] == [False] * 3
 
 
+@pytest.mark.parametrize(
+    "stmt", ["x @ x", "y = x @ x", "if True:\n    x @ x", "for _ in range(2): x @ x", "x.clone().add_(1)"]
+)
+def test_each_run_computes_its_results(stmt):
+    """Of results that are dropped, too: else only their recording would be timed."""
+    with torch.execution("deferred"):
+        x = torch.ones(4, 4) + 1
+        x.tolist()
+        timed = Timer(stmt, globals={"x": x})
+        before = executor.stats.cold + executor.stats.hot
+        timed.timeit(5)
+        assert executor.stats.cold + executor.stats.hot - before == 5 + 2  # two to warm up
+
+
 def test_globals_and_setup():
     given = {"q": 1}
     Timer("r + q", setup="r = torch.ones(2)", globals=given).timeit(1)

@@ -7,6 +7,7 @@ How time is attributed. Operations are recorded at their call and run later (see
 - An operation's run counts where it was called: `aten::mm` called inside `record_function("forward")` is a part of
   "forward", wherever the sync was that made it run. A trace's own row, "jtorch::compiled trace (37 operations)", has what
   is left: XLA's overhead, waiting, and what no operation can be named for.
+- An operation whose result nobody holds by the next sync is not run at all: it has calls and no time of its own.
 - Kernels that run one by one (the eager mode, traces met for the first time) are waited for and timed each.
 - A compiled trace is fused, so an operation has no time of its own there. XLA's profile says how long each instruction
   ran; an instruction that several operations were fused into is shared out between them by their elements (a product
