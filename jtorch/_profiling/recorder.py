@@ -30,6 +30,7 @@ from jtorch._runtime.executor import T, _HotProgram
 from jtorch._runtime.kernel import Kernel
 
 now = time.perf_counter_ns
+_OWN = "jtorch::profiler"  # what recording a run costs itself, where it can be told
 _COMPILE = {
     "/jax/core/compile/jaxpr_trace_duration": "jtorch::compile (trace)",
     "/jax/core/compile/jaxpr_to_mlir_module_duration": "jtorch::compile (lower)",
@@ -187,11 +188,14 @@ class Recorder:
 
     def run(self, execute: Callable, end, live) -> None:
         """Runs a trace."""
+        own = self.begin(_OWN, "run")
         steps = [s for s in executor.path(end) if s.kernel is not None]
         owners = self._owners(steps)
         wanted = {slot for slot, _ in live}
         kept = [sum(_bytes(a) for slot, (a, _) in enumerate(s.outs, s.slot) if slot in wanted) for s in steps]
-        sync = self.begin(f"jtorch::sync ({self._ending or _cause()})", "sync")
+        cause = self._ending or _cause()
+        self.end(own)
+        sync = self.begin(f"jtorch::sync ({cause})", "sync")
         span = self.begin("jtorch::run", "run")
         self._queue = iter(owners)
         try:
@@ -208,7 +212,9 @@ class Recorder:
             self.end(span)
             self.end(sync)
         if hot:
+            own = self.begin(_OWN, "run")
             self._hot.append(_HotRun(number, span, start, steps, owners, kept, self._lowered_form(program)))
+            self.end(own)
 
     def kernel(self, kernel: Kernel, args) -> tuple:
         """Runs one kernel and waits for it. One that had to be compiled runs twice: the second time is its own."""

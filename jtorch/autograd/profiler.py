@@ -15,7 +15,8 @@ How time is attributed. Operations are recorded at their call and run later (see
   instructions that XLA added.
 - `jtorch::dispatch` is Python's share of operations: recording them or, eagerly, starting their kernels.
   `jtorch::compile` is tracing, lowering and XLA's compilation. `jtorch::sync (item)` is a place where the program
-  looked at a value.
+  looked at a value. `jtorch::profiler` is what recording a run costs itself; small programs also run slower while XLA
+  takes account of their instructions.
 """
 
 from __future__ import annotations
