@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
@@ -125,6 +126,54 @@ T([1.5]).__repr__(tensor_contents="abc")
 def test_special(source):
     expected, got = _both(source)
     assert got == expected
+
+
+FACTS = """
+torch.finfo(torch.float16)
+torch.finfo(torch.bfloat16)
+torch.finfo(torch.float8_e4m3fn)
+torch.finfo(torch.float8_e5m2)
+torch.finfo(torch.float8_e4m3fnuz)
+torch.finfo(torch.float8_e8m0fnu)
+type(torch.ones(2))
+type(torch.ones(2).shape)
+torch.no_grad
+torch.linalg.eigh(torch.eye(2))
+torch.linalg.slogdet(torch.eye(2))
+torch.slogdet(torch.eye(2))
+[T([1.0, 2.5, -3, inf, 449, 500, 0]).to(d) for d in (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz)]
+T([1.0, 2.5, -3, 1e6, nan]).to(torch.float8_e8m0fnu).float()
+torch.ones(2, requires_grad=True) % torch.ones(2)
+(torch.ones(2, requires_grad=True) * 1).fill_(2)
+torch.nn.Conv1d(4, 2, [1, 2])
+torch.iinfo()
+torch.nn.Linear(3, 2)(torch.ones(2, 3).double())
+torch.nn.Conv2d(3, 2, 3)(torch.ones(1, 3, 5, 5).double())
+torch.nn.Conv2d(3, 2, 3, bias=False)(torch.ones(1, 3, 5, 5).long())
+torch.nn.functional.cross_entropy(torch.ones(2, 3), T([[0, 1]]))
+torch.nn.Hardtanh(2, 1)
+torch.ones(2, names=("a",))
+torch.add(T(1), np.ones(1))
+torch.maximum(T(1), np.float32(1))
+torch.set_rng_state(3)
+torch.manual_seed("a")
+torch.manual_seed(1.5).initial_seed()
+torch.randint(3.5, (2,))
+torch.normal(torch.zeros(2), torch.ones(3))
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("source", FACTS)
+def test_facts(source):
+    """The reprs of what is no tensor, and errors in torch's words."""
+    texts = []
+    for lib in (torch, jtorch):
+        try:
+            found = eval(source, {"torch": lib, "T": lib.tensor, "inf": math.inf, "nan": math.nan, "np": np})
+            texts.append(repr(found).split(" object at")[0])
+        except Exception as error:
+            texts.append(f"{type(error).__name__}: {error}")
+    assert texts[1].replace("jtorch", "torch") == texts[0]
 
 
 @pytest.mark.parametrize("source", ["Parameter(torch.ones(2))", "Parameter(T(3), requires_grad=False)"])

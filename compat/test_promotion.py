@@ -14,7 +14,7 @@ DTYPES = (
     "complex128",
 )  # fmt: skip
 UNSIGNED = ("uint16", "uint32", "uint64")
-EIGHTS = ("float8_e4m3fn", "float8_e5m2")
+EIGHTS = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")
 FEW = ("bool", "uint8", "int32", "int64", "float16", "float32", "complex64")  # those whose values are compared too
 NUMBERS = (True, 2, 2.5, 1.5 + 2j)
 OPERATIONS = {
@@ -175,6 +175,24 @@ def _told(kind: Any, lib: Any) -> str:
         return str(kind(lib))
     except Exception as error:
         return type(error).__name__
+
+
+@pytest.mark.parametrize("dims", [(1, 0), (0, 1), (0, 0)])
+def test_result_type_of_few(dims):
+    """The dtypes that hardly promote, as tensors with and without dims."""
+    wrong = []
+    for a in (*DTYPES, *UNSIGNED, *EIGHTS):
+        for b in (*UNSIGNED, *EIGHTS):
+            outcomes = []
+            for lib in (torch, bridge.library()):
+                try:
+                    pair = [lib.empty((1,) * n, dtype=getattr(lib, d)) for n, d in zip(dims, (a, b), strict=True)]
+                    outcomes.append(str(lib.result_type(*pair)))
+                except Exception as error:
+                    outcomes.append(f"{type(error).__name__}: {error}")
+            if outcomes[0] != outcomes[1]:
+                wrong.append(f"{a} with {b}: torch {outcomes[0]}, jtorch {outcomes[1]}")
+    assert not wrong, "\n".join(wrong)
 
 
 UNARY = {

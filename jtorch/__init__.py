@@ -44,7 +44,6 @@ from jtorch._tensor.creation import preserve_format as preserve_format
 from jtorch._tensor.creation import sparse_coo as sparse_coo
 from jtorch._tensor.creation import sparse_csr as sparse_csr
 from jtorch._tensor.creation import strided as strided
-from jtorch._tensor.printing import get_printoptions as get_printoptions
 from jtorch._tensor.printing import set_printoptions as set_printoptions
 from jtorch._tensor.random import Generator as Generator
 from jtorch._tensor.random import fork_rng as fork_rng

@@ -107,9 +107,13 @@ class _Mode:
 class no_grad(_Mode):
     """Operations are not recorded for a backward."""
 
+    __module__ = "jtorch.autograd.grad_mode"
+
 
 class enable_grad(_Mode):
     """Operations are recorded for a backward."""
+
+    __module__ = "jtorch.autograd.grad_mode"
 
     def _target(self) -> tuple[bool, bool]:
         return True, T.inference
@@ -117,6 +121,8 @@ class enable_grad(_Mode):
 
 class inference_mode(_Mode):
     """`no_grad` for good: the tensors made under it can't be part of a graph later, nor be written outside of it."""
+
+    __module__ = "jtorch.autograd.grad_mode"
 
     def __init__(self, mode: bool = True):
         self.mode = mode
@@ -143,6 +149,8 @@ class inference_mode(_Mode):
 
 class set_grad_enabled(_Mode):
     """Turns recording on or off: at once, and for the block if used as a context manager."""
+
+    __module__ = "jtorch.autograd.grad_mode"
 
     _bare = False
 

@@ -24,6 +24,12 @@ def to_dtype(input: Array, dtype: DType) -> Array:
         exact = input.astype(np.float32) if input.dtype.itemsize < 4 else input
         held = (exact >= least) & (exact < -float(least))
         return jnp.where(held, exact.astype(wide), least).astype(dtype.np)
+    if dtype.name == "float8_e4m3fn":
+        # torch's largest stands for all that is larger, infinity too; XLA's conversion makes them nan.
+        input = jnp.clip(input.astype(np.float64), -448, 448)
+    elif dtype.name == "float8_e8m0fnu":
+        # It has neither sign nor zero: torch keeps the magnitude, and zero becomes the least number.
+        input = jnp.maximum(jnp.abs(input.astype(np.float64)), 2.0**-127)
     return input.astype(dtype.np)
 
 

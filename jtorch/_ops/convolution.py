@@ -98,12 +98,8 @@ def _check(
             f"Given {given}weight of size {list(w.shape)}, expected bias to be 1-dimensional with {out} elements, "
             f"but got bias of size {list(bias.shape)} instead"
         )
-    if x.dtype != w.dtype:
-        raise RuntimeError(
-            f"Input type (torch.{scalar_name(x)}Tensor) and weight type (torch.{scalar_name(w)}Tensor) should be "
-            "the same "
-            "or input should be a MKLDNN tensor and weight is a dense tensor"
-        )
+    if x.dtype != w.dtype and (bias is None or transposed or bias.dtype == x.dtype):
+        raise RuntimeError(f"expected scalar type {scalar_name(x)} but found {scalar_name(w)}")
     if bias is not None and bias.dtype != x.dtype:
         names = C_NAMES[scalar_name(x)], C_NAMES[scalar_name(bias)]
         raise RuntimeError(f"Input type ({names[0]}) and bias type ({names[1]}) should be the same")

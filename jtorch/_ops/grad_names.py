@@ -155,6 +155,9 @@ _RULES: dict[str, Callable] = {
         if _is_number(entries["exponent"])
         else "PowBackward1"
     ),
+    "fill": lambda entries, inputs: "FillBackward2" if _is_number(entries["value"]) else "FillBackward3",  # in place
+    "remainder": lambda entries, inputs: None if _is_number(entries["other"]) else "RemainderBackward1",
+    "fmod": lambda entries, inputs: None if _is_number(entries["other"]) else "FmodBackward1",
     "lerp": lambda entries, inputs: "LerpBackward0" if _is_number(entries["weight"]) else "LerpBackward1",
     "div": _div,
     "divide": _div,

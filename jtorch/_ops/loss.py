@@ -113,7 +113,7 @@ def _check_indices(input: Array, target: Array) -> None:
     if input.ndim == 1:
         if target.ndim > 1 or target.size != 1:
             raise ValueError(f"For 1D input, 1D target must have size 1, but got target size: {target.size}")
-    elif input.ndim == 2 and target.ndim > 1:
+    elif input.ndim == 2 and target.ndim > 1 and input.shape[0] == target.shape[0]:
         raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
     elif target.ndim == 0 or input.shape[0] != target.shape[0]:
         raise ValueError(

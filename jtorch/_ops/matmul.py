@@ -70,6 +70,14 @@ def _same_m(a: Array, b: Array) -> None:
         raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {names[0]} != {names[1]}")
 
 
+def _same_as_addend(addend: Array, mat1: Array, mat2: Array) -> None:
+    for name, x in (("self", addend), ("mat1", mat1)):
+        if x.dtype != mat2.dtype:
+            raise RuntimeError(
+                f"{name} and mat2 must have the same dtype, but got {scalar_name(x)} and {scalar_name(mat2)}"
+            )
+
+
 def same_scalar(a: Array, b: Array) -> None:
     if a.dtype != b.dtype:
         raise RuntimeError(f"expected scalar type {scalar_name(a)} but found {scalar_name(b)}")
@@ -285,11 +293,7 @@ def addmm(input: Array, mat1: Array, mat2: Array, *, beta: Number = 1, alpha: Nu
         raise RuntimeError(f"{which} must be a matrix, got {ndim}-D tensor")
     if mat1.shape[1] != mat2.shape[0]:
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({_shape(mat1)} and {_shape(mat2)})")
-    for other in (mat2, mat1):
-        if input.dtype != other.dtype:
-            raise RuntimeError(
-                f"self and mat2 must have the same dtype, but got {scalar_name(input)} and {scalar_name(other)}"
-            )
+    _same_as_addend(input, mat1, mat2)
     _expandable(input, (mat1.shape[0], mat2.shape[1]))
     _no_bool(mat1, "addmm_impl_cpu_")
     return _scaled(beta, input) + _times(alpha, contract(mat1, mat2, ((1,), (0,))))
@@ -375,11 +379,8 @@ def linear(input: Array, weight: Array, bias: Array | None = None) -> Array:
             f"mat1 and mat2 shapes cannot be multiplied ({rows}x{input.shape[-1]} and "
             f"{matrix.shape[1]}x{matrix.shape[0]})"
         )
-    if bias is not None and not input.dtype == weight.dtype == bias.dtype:
-        other = weight if weight.dtype != bias.dtype else input
-        raise RuntimeError(
-            f"self and mat2 must have the same dtype, but got {scalar_name(bias)} and {scalar_name(other)}"
-        )
+    if bias is not None:
+        _same_as_addend(bias, input, weight)
     _same_m(input, weight)
     _no_bool(input, "addmm_impl_cpu_")
     # Two dims only: the weight's gradient is then one plain product over the rows.

@@ -15,6 +15,7 @@ class Size(tuple[int, ...]):
     """The shape of a tensor: a tuple of ints with `numel()`, and torch's repr."""
 
     __slots__ = ()
+    __module__ = "jtorch"
 
     def __new__(cls, sizes=()):
         made = tuple.__new__(cls, sizes)

@@ -5,6 +5,8 @@ A `dtype` is one object per name, compared by identity. `np` is the NumPy (or ml
 
 from __future__ import annotations
 
+import math
+
 import ml_dtypes
 import numpy as np
 
@@ -62,12 +64,16 @@ float32 = dtype("float32", np.float32, FLOATING)
 float64 = dtype("float64", np.float64, FLOATING)
 float8_e4m3fn = dtype("float8_e4m3fn", ml_dtypes.float8_e4m3fn, FLOATING)
 float8_e5m2 = dtype("float8_e5m2", ml_dtypes.float8_e5m2, FLOATING)
+float8_e4m3fnuz = dtype("float8_e4m3fnuz", ml_dtypes.float8_e4m3fnuz, FLOATING)
+float8_e5m2fnuz = dtype("float8_e5m2fnuz", ml_dtypes.float8_e5m2fnuz, FLOATING)
+float8_e8m0fnu = dtype("float8_e8m0fnu", ml_dtypes.float8_e8m0fnu, FLOATING)
 complex64 = dtype("complex64", np.complex64, COMPLEX)
 complex128 = dtype("complex128", np.complex128, COMPLEX)
 
 ALL = (
     bool, uint8, int8, int16, int32, int64, uint16, uint32, uint64,
-    float16, bfloat16, float32, float64, float8_e4m3fn, float8_e5m2, complex64, complex128,
+    float16, bfloat16, float32, float64, float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu,
+    complex64, complex128,
 )  # fmt: skip
 FROM_NUMPY = {d.np: d for d in ALL}
 ALIASES = {
@@ -79,7 +85,7 @@ _COMPLEX = {float32: complex64, float64: complex128, float16: complex64, bfloat1
 
 # Dtypes that hardly promote with others.
 _WIDE_UNSIGNED = (uint16, uint32, uint64)
-_EIGHTS = (float8_e4m3fn, float8_e5m2)
+EIGHTS = (float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu)
 _FLOAT_RANK = {float16: 1, bfloat16: 1, float32: 2, float64: 3}
 
 
@@ -112,7 +118,7 @@ def _promote(a: dtype, b: dtype) -> dtype:
     given = f"{_scalar_name(a)} and {_scalar_name(b)}"
     if a.category > b.category:
         a, b = b, a
-    if a in _EIGHTS or b in _EIGHTS:
+    if a in EIGHTS or b in EIGHTS:
         raise RuntimeError(f"Promotion for Float8 Types is not supported, attempted to promote {given}")
     if (a in _WIDE_UNSIGNED or b in _WIDE_UNSIGNED) and b.category != FLOATING:
         raise RuntimeError(f"Promotion for uint16, uint32, uint64 types is not supported, attempted to promote {given}")
@@ -144,6 +150,7 @@ SCALAR_NAMES = {
     bool: "Bool", uint8: "Byte", int8: "Char", int16: "Short", int32: "Int", int64: "Long",
     uint16: "UInt16", uint32: "UInt32", uint64: "UInt64", float16: "Half", bfloat16: "BFloat16", float32: "Float",
     float64: "Double", float8_e4m3fn: "Float8_e4m3fn", float8_e5m2: "Float8_e5m2",
+    float8_e4m3fnuz: "Float8_e4m3fnuz", float8_e5m2fnuz: "Float8_e5m2fnuz", float8_e8m0fnu: "Float8_e8m0fnu",
     complex64: "ComplexFloat", complex128: "ComplexDouble",
 }  # fmt: skip
 
@@ -203,10 +210,12 @@ def _lift(base: dtype, other: dtype) -> dtype:
     """`base`, unless `other` is of a higher category."""
     if other.category <= base.category:
         return base
-    if other.category == COMPLEX and base.category == FLOATING:
+    if other.category == COMPLEX:
+        if base in EIGHTS:
+            raise RuntimeError(f"Unknown Complex ScalarType for {_scalar_name(base)}")
         # A complex scalar makes a real tensor complex at the tensor's own precision.
-        return base.to_complex()
-    return other
+        return base.to_complex() if base.category == FLOATING else other
+    return promote_types(base, other)
 
 
 class finfo:
@@ -225,7 +234,8 @@ class finfo:
         self.max = float(info.max)
         self.min = float(info.min)
         self.tiny = self.smallest_normal = float(info.tiny)
-        self.resolution = float(info.resolution)
+        # The decimal digits that survive a round trip, which torch counts without rounding up.
+        self.resolution = float(f"1e-{math.floor((info.nmant) * math.log10(2))}")
         self.dtype = real.name
 
     def __repr__(self) -> str:
@@ -238,7 +248,9 @@ class finfo:
 class iinfo:
     """Limits of an integer dtype: bits, max, min."""
 
-    def __init__(self, type: dtype):
+    def __init__(self, type: dtype | None = None):
+        if type is None:
+            raise TypeError('iinfo() missing 1 required positional arguments: "type"')
         if not isinstance(type, dtype) or type.category >= FLOATING:
             raise TypeError(
                 f"torch.iinfo() requires an integer input type. Use torch.finfo to handle '{'torch.iinfo'}'"

@@ -28,7 +28,10 @@ float16: dtype
 float32: dtype
 float64: dtype
 float8_e4m3fn: dtype
+float8_e4m3fnuz: dtype
 float8_e5m2: dtype
+float8_e5m2fnuz: dtype
+float8_e8m0fnu: dtype
 half: dtype
 int: dtype
 int16: dtype
@@ -50,7 +53,10 @@ class ComplexDoubleTensor(Tensor): ...
 class ComplexFloatTensor(Tensor): ...
 class DoubleTensor(Tensor): ...
 class Float8_e4m3fnTensor(Tensor): ...
+class Float8_e4m3fnuzTensor(Tensor): ...
 class Float8_e5m2Tensor(Tensor): ...
+class Float8_e5m2fnuzTensor(Tensor): ...
+class Float8_e8m0fnuTensor(Tensor): ...
 class FloatTensor(Tensor): ...
 class HalfTensor(Tensor): ...
 class IntTensor(Tensor): ...
@@ -405,7 +411,6 @@ def empty(
     requires_grad: _bool = False,
     pin_memory: _bool = False,
     memory_format: memory_format | None = None,
-    names=None,
 ) -> Tensor: ...
 def empty_like(
     input: Tensor,
@@ -498,7 +503,6 @@ def full(
     device: Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
-    names=None,
 ) -> Tensor: ...
 def full_like(
     input: Tensor,
@@ -965,7 +969,6 @@ def ones(
     device: Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
-    names=None,
 ) -> Tensor: ...
 def ones_like(
     input: Tensor,
@@ -1017,7 +1020,8 @@ def quantile(
 def rad2deg(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
 def rad2deg_(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
 def rand(
-    *size,
+    *args,
+    size=None,
     generator: Generator | None = None,
     out: Tensor | None = None,
     dtype: dtype | None = None,
@@ -1025,8 +1029,6 @@ def rand(
     device: Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
-    names=None,
-    **named,
 ) -> Tensor: ...
 def rand_like(
     input: Tensor,
@@ -1062,7 +1064,8 @@ def randint_like(
     **named,
 ) -> Tensor: ...
 def randn(
-    *size,
+    *args,
+    size=None,
     generator: Generator | None = None,
     out: Tensor | None = None,
     dtype: dtype | None = None,
@@ -1070,8 +1073,6 @@ def randn(
     device: Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
-    names=None,
-    **named,
 ) -> Tensor: ...
 def randn_like(
     input: Tensor,
@@ -1470,7 +1471,6 @@ def zeros(
     device: Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
-    names=None,
 ) -> Tensor: ...
 def zeros_like(
     input: Tensor,

@@ -37,6 +37,8 @@ class Tensor(Attached):
     leaf, and `jnp` functions take it as an array.
     """
 
+    __module__ = "jtorch"  # where users find it, and what `print(type(t))` says
+
     # _value: the current Value, or None when the memory was written through another sharer (see storage.py).
     # Plain class attributes are the defaults of what few tensors have.
     _storage: Any = None
@@ -488,7 +490,7 @@ class Tensor(Attached):
                     f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to "
                     "host memory first."
                 )
-        if self.dtype in (dtypes.bfloat16, dtypes.float8_e4m3fn, dtypes.float8_e5m2):
+        if self.dtype is dtypes.bfloat16 or self.dtype in dtypes.EIGHTS:
             raise TypeError(f"Got unsupported ScalarType {dtypes.SCALAR_NAMES[self.dtype]}")
         return np.array(self._host())
 

@@ -427,7 +427,7 @@ def given_size(name: str, args: tuple, size) -> tuple[int, ...]:
 
 
 def zeros(
-    *args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None
+    *args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False
 ) -> Tensor:
     """Zeros of a shape."""
     shape = given_size("zeros", args, size)
@@ -435,7 +435,7 @@ def zeros(
 
 
 def ones(
-    *args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None
+    *args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False
 ) -> Tensor:
     """Ones of a shape."""
     return make("ones", given_size("ones", args, size), dtype, device, _ONES, requires_grad=requires_grad, out=out)
@@ -451,7 +451,6 @@ def empty(
     requires_grad=False,
     pin_memory=False,
     memory_format=None,
-    names=None,
 ) -> Tensor:
     """A tensor of a shape whose elements mean nothing (they are zeros)."""
     shape = given_size("empty", args, size)
@@ -499,7 +498,6 @@ def full(
     device=None,
     requires_grad=False,
     pin_memory=False,
-    names=None,
 ) -> Tensor:
     """A tensor of one number, of the number's own dtype unless told."""
     if not isinstance(size, tuple | list):

@@ -65,17 +65,21 @@ def _form(op: Op) -> str:
 
 def misfit(name: str, ops: list[Op], args, kwargs: dict) -> TypeError:
     """The error for arguments that none of several forms takes."""
-    given = [_type_word(a) for a in args] + [f"{k}={_type_word(v)}" for k, v in kwargs.items()]
+    given = [type_word(a) for a in args] + [f"{k}={type_word(v)}" for k, v in kwargs.items()]
     forms = "\n".join(f" * {_form(op)}" for op in ops)
     return TypeError(
         f"{name}() received an invalid combination of arguments - got ({', '.join(given)}), but expected one of:\n{forms}\n"
     )
 
 
-def _type_word(x) -> str:
+def type_word(x) -> str:
     if isinstance(x, list | tuple):
-        return f"{type(x).__name__} of ({', '.join(_type_word(e) for e in x)})" if x else type(x).__name__
-    return "Tensor" if type(x) is Tensor else type(x).__name__
+        return f"{type(x).__name__} of ({', '.join(type_word(e) for e in x)})" if x else type(x).__name__
+    kind = type(x)
+    if kind is Tensor:
+        return "Tensor"
+    # A type written in C says where it is from; 1 << 9 marks the others.
+    return f"numpy.{kind.__name__}" if kind.__module__ == "numpy" and not kind.__flags__ & 1 << 9 else kind.__name__
 
 
 def _as_type_error(op: Op, error: BindError, args, kwargs: dict) -> TypeError:
@@ -146,7 +150,7 @@ def bind(op: Op, args: tuple, kwargs: dict) -> list:
 
 
 def _expect(op: Op, name: str, place: int, what: str, got) -> BindError:
-    return BindError(f"{op.name}(): argument '{name}' (position {place + 1}) must be {what}, not {type(got).__name__}")
+    return BindError(f"{op.name}(): argument '{name}' (position {place + 1}) must be {what}, not {type_word(got)}")
 
 
 def lay_out(op: Op, bound: list):
@@ -185,7 +189,7 @@ def lay_out(op: Op, bound: list):
                 entries.append(len(x))
             elif isinstance(x, list | tuple):
                 i, bad = next((i, t) for i, t in enumerate(x) if not isinstance(t, Tensor))
-                raise BindError(f"expected Tensor as element {i} in argument {place}, but got {type(bad).__name__}")
+                raise BindError(f"expected Tensor as element {i} in argument {place}, but got {type_word(bad)}")
             else:
                 raise _expect(op, p.name, place, "tuple of Tensors", x)
         elif x is None and (kind == OPTIONAL or p.default is None and not p.required):
@@ -332,7 +336,10 @@ def _along(v: Value, device):
 
 
 def _several(op: Op, results):
-    return tuple(results) if op.returns is None else return_type(op.name, op.returns)(*results)
+    if op.returns is None:
+        return tuple(results)
+    name = f"linalg_{op.name}" if not op.function and "linalg" in op.namespaces else op.name
+    return return_type(name, op.returns)(*results)
 
 
 def _tensor(v: Value) -> Tensor:
@@ -363,7 +370,7 @@ def copy_out(result, out, op: Any) -> Any:
             copy_out(r, o, op)
         return type(result)(*out) if op.returns is not None else tuple(out)
     if not isinstance(out, Tensor):
-        raise BindError(f"{op.name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+        raise BindError(f"{op.name}(): argument 'out' must be Tensor, not {type_word(out)}")
     if out.requires_grad or (result.requires_grad and T.grad):
         raise RuntimeError(
             f"{op.name}(): functions with out=... arguments don't support automatic differentiation, but one of the "

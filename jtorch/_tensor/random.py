@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jtorch._ops.specialise import broadcast_shapes
 from jtorch._runtime import devices, draws, draws_rejection, dtypes, generator
 from jtorch._runtime.generator import Generator as HostGenerator
 from jtorch._runtime.generator import default_generator
 from jtorch._tensor import creation
 from jtorch._tensor.base import Tensor
-from jtorch._tensor.creation import _like, copy_out, place, sizes, wrap
+from jtorch._tensor.creation import _like, copy_out, given_size, place, sizes, wrap
 from jtorch._tensor.creation import _OutOp as OutOp
-from jtorch._tensor.derive import call, check_in_place, store_in_place
+from jtorch._tensor.derive import call, check_in_place, store_in_place, type_word
 from jtorch._tensor.storage import copied_over, value_of
 
 
@@ -67,6 +68,7 @@ def _stream(g, where) -> HostGenerator:
 
 def manual_seed(seed) -> HostGenerator:
     """Restarts all default streams from a seed; gives the CPU's."""
+    seed = int(seed)
     default_generator.manual_seed(seed)
     _seed[0] = default_generator.initial_seed()
     for g in _accelerator.values():
@@ -96,6 +98,8 @@ def get_rng_state() -> Tensor:
 
 def set_rng_state(new_state: Tensor) -> None:
     """Restores the CPU's default stream."""
+    if not isinstance(new_state, Tensor):
+        raise TypeError(f"expected a torch.ByteTensor, but got {type(new_state).__name__}")
     HostGenerator.set_state(default_generator, new_state._host())
 
 
@@ -163,7 +167,8 @@ def _finish(t: Tensor, out, name: str) -> Tensor:
 
 
 def rand(
-    *size,
+    *args,
+    size=None,
     generator=None,
     out=None,
     dtype=None,
@@ -171,11 +176,9 @@ def rand(
     device=None,
     requires_grad=False,
     pin_memory=False,
-    names=None,
-    **named,
 ) -> Tensor:
     """Uniform numbers in [0, 1)."""
-    shape, d, where = sizes(size or (named["size"],)), _floating(dtype, out), devices.canonical(device)
+    shape, d, where = given_size("rand", args, size), _floating(dtype, out), devices.canonical(device)
     if d.category < dtypes.FLOATING:
         raise NotImplementedError(f"\"check_uniform_bounds\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
     if d.is_complex:
@@ -197,7 +200,8 @@ def rand(
 
 
 def randn(
-    *size,
+    *args,
+    size=None,
     generator=None,
     out=None,
     dtype=None,
@@ -205,11 +209,9 @@ def randn(
     device=None,
     requires_grad=False,
     pin_memory=False,
-    names=None,
-    **named,
 ) -> Tensor:
     """Normal numbers of mean 0 and variance 1."""
-    shape, d, where = sizes(size or (named["size"],)), _floating(dtype, out), devices.canonical(device)
+    shape, d, where = given_size("randn", args, size), _floating(dtype, out), devices.canonical(device)
     if d.category < dtypes.FLOATING:
         raise NotImplementedError(f"\"normal_kernel_cpu\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
     if d.is_complex:
@@ -230,6 +232,24 @@ def randn(
     return _finish(t, out, "randn")
 
 
+def _range_and_size(args: tuple, named: dict) -> tuple:
+    """low, high and size of `randint`, of which low may be left out."""
+    names = ("high", "size") if len(args) + len(named) < 3 else ("low", "high", "size")
+    given = dict(zip(names, args, strict=False)) | named
+    if len(args) > len(names) or given.keys() != {*names} or not isinstance(given["size"], tuple | list):
+        words = [type_word(a) for a in args] + [f"{k}={type_word(v)}" for k, v in named.items()]
+        raise TypeError(
+            f"randint() received an invalid combination of arguments - got ({', '.join(words)}), but expected one of:\n"
+            " * (int high, tuple of ints size, *, torch.Generator generator, Tensor out = None)\n"
+            " * (int low, int high, tuple of ints size, *, torch.Generator generator, Tensor out = None)\n"
+        )
+    for place_, name in enumerate(names[:-1]):
+        if not hasattr(given[name], "__index__"):
+            kind = type_word(given[name])
+            raise TypeError(f"randint(): argument '{name}' (position {place_ + 1}) must be int, not {kind}")
+    return int(given.get("low", 0)), int(given["high"]), given["size"]
+
+
 def randint(
     *args,
     generator=None,
@@ -242,16 +262,7 @@ def randint(
     **named,
 ) -> Tensor:
     """Integers of [low, high): `randint(high, size)` or `randint(low, high, size)`."""
-    args = list(args)
-    size = named.get("size")
-    if size is None:
-        size = args.pop()
-    low, high = named.get("low"), named.get("high")
-    rest = [int(a) for a in args]
-    if high is None:
-        high = rest.pop()
-    if low is None:
-        low = rest.pop() if rest else 0
+    low, high, size = _range_and_size(args, named)
     d, where = dtype or dtypes.int64, devices.canonical(device)
     shape = sizes((size,))
     if low >= high:
@@ -519,7 +530,7 @@ def normal(
     if isinstance(std, Tensor) and std.numel() and float(std._host().min()) < 0:
         raise RuntimeError("normal expects all elements of std >= 0.0")
     if isinstance(mean, Tensor) and isinstance(std, Tensor):
-        shape = np.broadcast_shapes(tuple(mean.shape), tuple(std.shape))
+        shape = broadcast_shapes((tuple(mean.shape), tuple(std.shape)))
     else:
         shape = tuple((mean if isinstance(mean, Tensor) else std).shape)
     model = mean if isinstance(mean, Tensor) else std

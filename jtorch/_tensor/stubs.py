@@ -201,7 +201,8 @@ def _bound(body: list[ast.stmt]) -> set[str]:
 def _derived(owner: Any) -> dict[str, Any]:
     """What a module or class holds and its source does not name."""
     if inspect.isclass(owner):
-        tree = ast.parse(Path(inspect.getfile(owner)).read_text(encoding="utf-8")).body
+        # Found by a method: `Tensor` itself says that it is of the top namespace.
+        tree = ast.parse(Path(inspect.getfile(owner.__array__)).read_text(encoding="utf-8")).body
         body = next(n.body for n in tree if isinstance(n, ast.ClassDef) and n.name == owner.__name__)
         special = {"__dict__", "__weakref__", "__slots__", "__module__", "__doc__", "__annotations__", *owner.__slots__}
     else:
