@@ -30,7 +30,7 @@ compat: .venv-test/ready
 report: .venv-test/ready
 	$(TEST) -m pytest compat -n $(WORKERS) --dist worksteal -q --report
 
-# Training steps side by side with torch's: about half an hour on one core. Writes compat/bench/RESULTS.md.
+# Training steps side by side with torch's. Writes compat/bench/RESULTS.md.
 bench: .venv-test/ready
 	$(TEST) -m compat.bench
 

@@ -98,9 +98,9 @@ def document(rows: Rows, command: str, cores: list[int]) -> str:
 Written by `{command}` on {datetime.date.today()}: Python {sys.version.split()[0]}, {versions}; {_cpu()}, pinned to
 core {", ".join(map(str, cores))}.
 
-A step's time is the median over rounds of a block's median; the implementations take turns within a round. The times of
-the first step and of 20 steps begin after the import and include making the model; cold and warm tell whether the compile
-cache was empty. Losses of the first 20 steps are compared.
+A step's time is the median over rounds of a block's median; the implementations take turns within a round. The first
+step is timed with an empty compile cache, the model made already; 20 steps from after the import, making the model included,
+with the cache empty (cold) and as that left it (warm). Losses of the first 20 steps are compared.
 
 ## Summary
 Geometric means (of how many rows).
