@@ -1,26 +1,19 @@
 """Convolutions over one to three spatial dims, and their transposes.
 
-Two forms, one meaning. XLA's own convolution is right everywhere and fast on accelerators; on the CPU it loses to a
-matrix product over the columns (im2col) as long as the columns stay about as small as a cache. Each form is made of
-operations JAX can differentiate any number of times. A transposed convolution is the transpose of a convolution, as a
-linear map of its input, and takes whatever form that one takes.
+A transposed convolution is the transpose of a convolution, as a linear map of its input: the same map that leads an
+output's gradient back. Exact types (integers, complex) are a product over the columns; floats are `_bilinear`'s.
 """
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
-from jax import lax
 
+from jtorch._ops._bilinear import correlate, spread_back
 from jtorch._ops._common import Array, is_complex, scalar_name
-from jtorch._ops.matmul import C_NAMES, contract
+from jtorch._ops._conv_forms import Geometry, by_columns
+from jtorch._ops.matmul import C_NAMES
 from jtorch._ops.registry import op
-
-# Elements of a column matrix up to which the product beats XLA's convolution on one CPU core (measured: wins at
-# 2.4 million, loses at 9.4 million).
-_COLUMNS = 1 << 22
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
@@ -116,67 +109,14 @@ def _batched(x: Array, n: int, name: str) -> tuple[Array, bool]:
     return (x, False) if x.ndim == n + 2 else (x[None], True)
 
 
-def _out_sizes(spatial: Ints, kernel: Ints, stride: Ints, pads: tuple, dilation: Ints) -> Ints:
-    return tuple(
-        (size + lo + hi - d * (k - 1) - 1) // s + 1
-        for size, k, s, (lo, hi), d in zip(spatial, kernel, stride, pads, dilation, strict=True)
-    )
-
-
-def _by_columns(x: Array, w: Array, stride: Ints, pads: tuple, dilation: Ints, groups: int) -> Array:
-    """The kernel's shifted, strided slices of x side by side, and one product with the weight."""
-    kernel, n = w.shape[2:], w.ndim - 2
-    batch, channels = x.shape[:2]
-    out = _out_sizes(x.shape[2:], kernel, stride, pads, dilation)
-    # Channels first: the columns are then one (channels * kernel, batch * positions) matrix a group, without a copy.
-    x = jnp.pad(jnp.swapaxes(x, 0, 1), ((0, 0), (0, 0), *pads))
-    slices = []
-    for tap in range(math.prod(kernel)):
-        at, start = tap, []
-        for k, d in zip(reversed(kernel), reversed(dilation), strict=True):
-            start.insert(0, at % k * d)
-            at //= k
-        limit = [a + (o - 1) * s + 1 for a, o, s in zip(start, out, stride, strict=True)]
-        slices.append(lax.slice(x, (0, 0, *start), (channels, batch, *limit), (1, 1, *stride)))
-    taps, inner, outer = len(slices), channels // groups, w.shape[0] // groups
-    if inner == 1 and outer == 1:
-        # Depthwise: a multiply-add a tap, fused into one loop; no columns are stored.
-        factors = w.reshape(channels, taps, *(1,) * (n + 1))
-        y = sum(part * factors[:, tap] for tap, part in enumerate(slices))
-    else:
-        positions = batch * math.prod(out)
-        columns = jnp.stack([part.reshape(groups, inner, positions) for part in slices], 1)
-        columns = columns.reshape(groups, taps * inner, positions)
-        matrix = jnp.swapaxes(w.reshape(groups, outer, inner, taps), 2, 3).reshape(groups, outer, taps * inner)
-        if groups == 1:
-            y = contract(matrix[0], columns[0], ((1,), (0,)))
-        else:
-            y = contract(matrix, columns, ((2,), (1,)), ((0,), (0,)))
-    return jnp.swapaxes(y.reshape(w.shape[0], batch, *out), 0, 1)
-
-
-def convolve(x: Array, w: Array, stride: Ints, pads: tuple, dilation: Ints, groups: int) -> Array:
+def convolve(x: Array, w: Array, stride: Ints, pads: Pads, dilation: Ints, groups: int) -> Array:
     """x (N, C, *spatial) with w (O, C / groups, *kernel): (N, O, *out)."""
-    kernel, n = w.shape[2:], w.ndim - 2
-    out = _out_sizes(x.shape[2:], kernel, stride, pads, dilation)
+    at = Geometry(x.shape[2:], w.shape[2:], stride, pads, dilation, groups)
     if 0 in x.shape[:2] or w.shape[0] == 0:
-        return jnp.zeros((x.shape[0], w.shape[0], *out), x.dtype)
-    on_cpu = jax.default_backend() == "cpu"
-    depthwise = groups > 1 and w.shape[1] == 1 and w.shape[0] == groups
-    columns = x.shape[0] * x.shape[1] * math.prod(out) * math.prod(kernel)
-    exact = is_complex(x) or jnp.issubdtype(x.dtype, jnp.integer)
-    small = columns <= _COLUMNS or math.prod(kernel) == 1 or (depthwise and math.prod(kernel) <= 49)
-    if exact or (on_cpu and small):
-        return _by_columns(x, w, stride, pads, dilation, groups)
-    dtype = x.dtype
-    if on_cpu and dtype.itemsize == 2:
-        x, w = x.astype(jnp.float32), w.astype(jnp.float32)
-    letters = "DHW"[-n:]
-    y = lax.conv_general_dilated(
-        x, w, stride, pads, rhs_dilation=dilation, feature_group_count=groups,
-        dimension_numbers=(f"NC{letters}", f"OI{letters}", f"NC{letters}"), precision=lax.Precision.HIGHEST,
-    )  # fmt: skip
-    return y.astype(dtype)
+        return jnp.zeros((x.shape[0], w.shape[0], *at.out), x.dtype)
+    if is_complex(x) or jnp.issubdtype(x.dtype, jnp.integer):
+        return by_columns(x, w, at)
+    return correlate(x, w, at)
 
 
 def _conv(
@@ -240,15 +180,17 @@ def _conv_transpose(
         y = jnp.zeros(shape, x.dtype)
     else:
         # With output padding past the stride the convolution has positions the input lacks: they count as zeros.
-        reached = _out_sizes(out, weight.shape[2:], stride, pads, dilation)
-        x = jnp.pad(x, ((0, 0), (0, 0), *((0, r - size) for r, size in zip(reached, x.shape[2:], strict=True))))
+        at = Geometry(out, weight.shape[2:], stride, pads, dilation, groups)
+        x = jnp.pad(x, ((0, 0), (0, 0), *((0, r - size) for r, size in zip(at.out, x.shape[2:], strict=True))))
         # Integer maps have no transpose in JAX; torch's sums are exact in float64 up to 2**53 as well.
         dtype = x.dtype
         if jnp.issubdtype(dtype, jnp.integer):
             x, weight = x.astype(jnp.float64), weight.astype(jnp.float64)
-        like = jax.ShapeDtypeStruct(shape, x.dtype)
-        (y,) = jax.linear_transpose(lambda y: convolve(y, weight, stride, pads, dilation, groups), like)(x)
-        y = y.astype(dtype)
+        if is_complex(x):
+            like = jax.ShapeDtypeStruct(shape, x.dtype)
+            (y,) = jax.linear_transpose(lambda y: by_columns(y, weight, at), like)(x)
+        else:
+            y = spread_back(x, weight, at).astype(dtype)
     if bias is not None:
         y = y + bias.reshape(-1, *(1,) * n)
     return y[0] if single else y
