@@ -118,19 +118,27 @@ def drop(x: Array, axes: tuple[int, ...], keepdim: bool) -> Array:
     return x if keepdim else lax.squeeze(x, axes)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def spread(x: Array, pick: Callable[[Array, tuple[int, ...]], Array], axes: tuple[int, ...]) -> Array:
-    """`pick(x, axes)`, dims kept: an element of x for each slice. All elements equal to it share its gradient."""
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def spread(
+    x: Array, pick: Callable[[Array, tuple[int, ...]], Array], axes: tuple[int, ...], find_nan: bool = True
+) -> Array:
+    """`pick(x, axes)`, dims kept: an element of x for each slice. All elements equal to it share its gradient.
+
+    find_nan: NaN counts as equal to NaN. Without it nothing does, and a slice's gradient is NaN throughout.
+    """
     return pick(x, axes)
 
 
 @spread.defjvp
-def _spread_jvp(pick, axes, primals, tangents):
+def _spread_jvp(pick, axes, find_nan, primals, tangents):
     (x,), (t,) = primals, tangents
-    value = spread(x, pick, axes)
+    value = spread(x, pick, axes, find_nan)
     chosen = x == value
-    if is_float(x):
+    if find_nan and is_float(x):
         chosen |= jnp.isnan(x) & jnp.isnan(value)
     count = jnp.sum(chosen, axis=axes, keepdims=True, dtype=x.dtype)
+    if not find_nan:
+        share = jnp.where(count == 0, jnp.full_like(count, jnp.nan), chosen / count)
+        return value, jnp.sum(share * t, axis=axes, keepdims=True)
     total = jnp.sum(jnp.where(chosen, t, jnp.zeros_like(t)), axis=axes, keepdims=True)
     return value, total / count

@@ -10,6 +10,7 @@ from jax import lax
 
 from jtorch._ops._along import spread
 from jtorch._ops._common import Array, is_complex, is_float, scalar_name
+from jtorch._ops._numeric import absolute
 
 
 def check_norm_input(x: Array) -> None:
@@ -39,7 +40,7 @@ def vector_norm(x: Array, p: float, axes: tuple[int, ...], keepdim: bool) -> Arr
     if p == 0:
         return jnp.sum(x != 0, axis=axes, keepdims=keepdim, dtype=dtype)
     if p == math.inf or p == -math.inf:
-        out = spread(_size(x), _amax if p > 0 else _amin, axes)
+        out = spread(_size(x), _amax if p > 0 else _amin, axes, True)
         return out if keepdim else lax.squeeze(out, axes)
     if p == 1:
         return jnp.sum(_size(x), axis=axes, keepdims=keepdim)
@@ -57,8 +58,8 @@ def vector_norm(x: Array, p: float, axes: tuple[int, ...], keepdim: bool) -> Arr
 
 
 def _size(x: Array) -> Array:
-    """Absolute values, flat at 0."""
-    return jnp.abs(x) if is_complex(x) else x * lax.sign(x)
+    """Absolute values, flat at 0 and at nan."""
+    return jnp.abs(x) if is_complex(x) else absolute(x)
 
 
 def _root(x: Array, exponent: float) -> Array:

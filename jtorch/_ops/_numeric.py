@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jtorch._ops._common import Array, dtype_of, scalar_name
 from jtorch._ops.registry import OPS, op
@@ -94,6 +95,28 @@ def _absolute_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
     slope = direction(x)
     return absolute(x), (jnp.conj(slope) * dx).real if category(x) == COMPLEX else slope * dx
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def static_power(x: Array, exponent: float) -> Array:
+    """`x ** exponent`, with the gradient of each power one on the power below."""
+    if exponent == 0.5:
+        return lax.sqrt(x)
+    if exponent == -0.5:
+        return lax.rsqrt(x)
+    if category(x) == INTEGRAL or (abs(exponent) <= 16 and exponent == int(exponent)):
+        return lax.integer_pow(x, int(exponent))
+    return lax.pow(x, constant(exponent, x))
+
+
+@static_power.defjvp
+def static_power_jvp(exponent, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    result = static_power(x, exponent)
+    if exponent == 0:
+        return result, jnp.zeros_like(dx)
+    # The power 0 is kept as one: the gradient of `x ** 1` hangs on x in torch, too.
+    return result, constant(exponent, x) * static_power(x, exponent - 1) * dx
 
 
 def in_float32(fn: Callable[..., Array]) -> Callable[..., Array]:

@@ -123,10 +123,10 @@ _SELU_SCALE = 1.0507009873554804934193349852946
 @in_float32
 def _elu(x: Array, alpha: float, scale: float, rate: float) -> Array:
     need_float("elu_cpu", x)
-    positive = x > 0
+    bent = x <= 0
     # Only what is chosen is exponentiated: an overflow on the other side would make the gradient nan.
-    low = jnp.expm1(jnp.where(positive, 0, x) * rate) * (alpha * scale)
-    return jnp.where(positive, x * scale if scale != 1 else x, low)
+    low = jnp.expm1(jnp.where(bent, x, 0) * rate) * (alpha * scale)
+    return jnp.where(bent, low, x * scale if scale != 1 else x)
 
 
 @op(function=False, out=False, namespaces=_F)
@@ -244,7 +244,8 @@ def tanhshrink(input: Array) -> Array:
 def hardsigmoid(input: Array, inplace: bool = False) -> Array:
     """`input / 6 + 1/2` between 0 and 1."""
     need_float("hardsigmoid_cpu", input)
-    return _clip(input + 3, 0.0, 6.0) / 6
+    # Flat at nan.
+    return _clip(jnp.where(jnp.isnan(input), lax.stop_gradient(input), input) + 3, 0.0, 6.0) / 6
 
 
 @op(function=False, out=False, namespaces=_F)
@@ -252,7 +253,9 @@ def hardsigmoid(input: Array, inplace: bool = False) -> Array:
 def hardswish(input: Array, inplace: bool = False) -> Array:
     """`input * hardsigmoid(input)`."""
     need_float("hardswish_cpu", input)
-    return input * _clip(input + 3, 0.0, 6.0) / 6
+    nan = jnp.isnan(input)  # the slope there is 1
+    x = jnp.where(nan, 0, input)
+    return jnp.where(nan, input, x * _clip(x + 3, 0.0, 6.0) / 6)
 
 
 @op(function=False, namespaces=_F)
@@ -266,10 +269,9 @@ def softshrink(input: Array, lambd: float = 0.5) -> Array:
             f"for input dtype {scalar_name(input)}, but found {lambd:g}"
         )
     width = constant(lambd, input)
-    # Times 0 rather than 0: -0.0 and nan pass as torch's do.
-    return jnp.where(
-        input > width, input - width, jnp.where(input < -width, input + width, lax.stop_gradient(input) * 0)
-    )
+    # Times 0 rather than 0: -0.0 passes as torch's does. The slope at nan is 1.
+    inside = (input >= -width) & (input <= width)
+    return jnp.where(inside, lax.stop_gradient(input) * 0, jnp.where(input > width, input - width, input + width))
 
 
 @op(method=True, namespaces=_F)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -203,13 +204,43 @@ def fmin(input: Array, other: Array) -> Array:
     return jnp.where((input <= other) | is_nan(other), input, other)
 
 
+# A nan bound wins and a nan element stays, neither with a gradient; at the bound the gradient is the element's.
+
+
+@jax.custom_jvp
 def _at_least(x: Array, low: Array) -> Array:
-    # A nan bound wins, a nan element stays, and at the bound the gradient is the element's.
     return jnp.where((x < low) | is_nan(low), low, x)
 
 
+@_at_least.defjvp
+def _at_least_jvp(primals, tangents):
+    (x, low), (dx, dlow) = primals, tangents
+    return _at_least(x, low), jnp.where(x >= low, dx, 0) + jnp.where(x < low, dlow, 0)
+
+
+@jax.custom_jvp
 def _at_most(x: Array, high: Array) -> Array:
     return jnp.where((x > high) | is_nan(high), high, x)
+
+
+@_at_most.defjvp
+def _at_most_jvp(primals, tangents):
+    (x, high), (dx, dhigh) = primals, tangents
+    return _at_most(x, high), jnp.where(x <= high, dx, 0) + jnp.where(x > high, dhigh, 0)
+
+
+@jax.custom_jvp
+def _between(x: Array, low: Array, high: Array) -> Array:
+    return _at_most(_at_least(x, low), high)
+
+
+@_between.defjvp
+def _between_jvp(primals, tangents):
+    (x, low, high), (dx, dlow, dhigh) = primals, tangents
+    inside = jnp.where((x >= low) & (x <= high), dx, 0)
+    return _between(x, low, high), (
+        inside + jnp.where((low < high) & (x < low), dlow, 0) + jnp.where((high < low) | (x > high), dhigh, 0)
+    )
 
 
 def _check_clamp(x: Array) -> None:
@@ -225,8 +256,9 @@ def clamp(input: Array, min: Operand | None = None, max: Operand | None = None) 
     _check_clamp(input)
     if min is not None and max is not None:
         refuse("clamp_cpu", input, BOOL)
-    y = input if min is None else _at_least(input, min)
-    return y if max is None else _at_most(y, max)
+    if max is None:
+        return _at_least(input, min)
+    return _at_most(input, max) if min is None else _between(input, min, max)
 
 
 @op(promote="same", method=True, inplace=True)

@@ -43,7 +43,7 @@ def _extreme_all(x: Array, name: str, pick) -> Array:
     _need_elements(x, name)
     refuse_complex(x, f"{name}_all")
     axes = tuple(range(x.ndim))
-    return drop(spread(x, pick, axes), axes, False)
+    return drop(spread(x, pick, axes, True), axes, False)
 
 
 def _extreme_dim(x: Array, dim: int, keepdim: bool, name: str, find) -> tuple[Array, Array]:
@@ -102,7 +102,7 @@ def _extreme_dims(x: Array, dim, keepdim: bool, name: str, kernel: str, pick) ->
             _need_elements(x, name)
         _need_size(x, axes, f"{name}()")
     refuse_complex(x, kernel)
-    return drop(spread(x, pick, axes), axes, keepdim)
+    return drop(spread(x, pick, axes, False), axes, keepdim)
 
 
 @op(method=True, saves="both")
@@ -128,7 +128,8 @@ def aminmax(input: Array, *, dim: int | None = None, keepdim: bool = False) -> t
         _need_size(input, wrap_dims(dim, input.ndim), "aminmax")
     refuse_complex(input, "aminmax_all_cpu" if dim is None else "aminmax_cpu")
     axes = wrap_dims(dim, input.ndim)
-    return drop(spread(input, _amin, axes), axes, keepdim), drop(spread(input, _amax, axes), axes, keepdim)
+    low, high = spread(input, _amin, axes, False), spread(input, _amax, axes, False)
+    return drop(low, axes, keepdim), drop(high, axes, keepdim)
 
 
 def _arg_extreme(x: Array, dim: int | None, keepdim: bool, name: str, find) -> Array:
@@ -197,7 +198,7 @@ def _median_all(x: Array, pick) -> Array:
         # torch: NaN, and what NaN converts to for integers.
         return jnp.full((), jnp.nan if is_float(x) else jnp.iinfo(x.dtype).min, x.dtype)
     axes = tuple(range(x.ndim))
-    return drop(spread(x, pick, axes), axes, False)
+    return drop(spread(x, pick, axes, True), axes, False)
 
 
 def _median_dim(x: Array, dim: int, keepdim: bool, name: str) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from jtorch._ops._numeric import (
     need_float,
     need_integer,
     refuse,
+    static_power,
     to_float,
 )
 from jtorch._ops.registry import op
@@ -210,15 +212,30 @@ def _integer_power(x: Array, exponent: Array) -> Array:
     return jnp.where(exponent < 0, fraction, power)
 
 
+@jax.custom_jvp
+def _pow(x: Array, y: Array) -> Array:
+    return lax.pow(x, y)
+
+
+@_pow.defjvp
+def _pow_jvp(primals, tangents):
+    (x, y), (dx, dy) = primals, tangents
+    result = _pow(x, y)
+    constant_one = y == 0
+    slope = jnp.where(constant_one, 0, y * _pow(x, jnp.where(constant_one, 1, y) - 1))
+    # 0 to a power that isn't negative stays 0 (or 1) nearby: log would make it nan.
+    still = (x == 0) & (jnp.real(y) >= 0)
+    growth = jnp.where(still, 0, result * jnp.log(jnp.where(still, 1, x)))
+    return result, slope * dx + growth * dy
+
+
 @op(key="pow", name="pow", promote="same", method=True, inplace=True, grad_name="PowBackward1")
 def pow_(input: Operand, exponent: Operand) -> Array:
     """`input ** exponent`. An integer to a negative power is cut to an integer."""
     refuse("pow", input, BOOL)
     if category(input) == INTEGRAL:
         return _integer_power(*jnp.broadcast_arrays(input, exponent))
-    x, y = jnp.broadcast_arrays(input, exponent)
-    # 0 ** 0 is 1 with no gradient: JAX's would be nan.
-    return lax.pow(jnp.where((x == 0) & (y == 0), 1, x), y)
+    return _pow(*jnp.broadcast_arrays(input, exponent))
 
 
 @op(key="pow.reverse", name="pow", promote="same", function=False, grad_name="PowBackward1")
@@ -248,15 +265,7 @@ def pow_static(input: Array, exponent: float) -> Array:
     return _power(input, exponent)
 
 
-@in_float32
-def _power(x: Array, exponent: float) -> Array:
-    if exponent == 0.5:
-        return lax.sqrt(x)
-    if exponent == -0.5:
-        return lax.rsqrt(x)
-    if category(x) == INTEGRAL or (abs(exponent) <= 16 and exponent == int(exponent)):
-        return lax.integer_pow(x, int(exponent))
-    return lax.pow(x, constant(exponent, x))
+_power = in_float32(static_power)
 
 
 @op(promote="double", method=True, inplace=True, grad_name="PowBackward1")
@@ -331,12 +340,25 @@ def hypot(input: Array, other: Array) -> Array:
     return _hypot(*jnp.broadcast_arrays(input, other))
 
 
+@jax.custom_jvp
+def _copysign(x: Array, y: Array) -> Array:
+    size = absolute(x)
+    return jnp.where(jnp.signbit(y), -size, size)
+
+
+@_copysign.defjvp
+def _copysign_jvp(primals, tangents):
+    (x, y), (dx, _) = primals, tangents
+    result = _copysign(x, y)
+    # A quotient: nan for the infinities.
+    return result, jnp.where(x == 0, 0, result / jnp.where(x == 0, 1, x)) * dx
+
+
 @op(promote="float", method=True, inplace=True)
 def copysign(input: Array, other: Operand) -> Array:
     """`input` with the sign of `other`, negative zero included. The gradient at 0 is 0."""
     refuse("copysign_cpu", input, COMPLEX)
-    size = absolute(input)
-    return jnp.where(jnp.signbit(other), -size, size)
+    return _copysign(*jnp.broadcast_arrays(input, other))
 
 
 @jax.custom_jvp
@@ -390,13 +412,33 @@ def logaddexp2(input: Array, other: Array) -> Array:
     return _log_sum(*jnp.broadcast_arrays(input, other), 2.0)
 
 
+def _times_log(log: Callable[[Array], Array], edge: int) -> Callable[[Array, Array], Array]:
+    """`x * log(y)`, 0 where x is 0. log: jnp.log, or jnp.log1p, which is -inf at `edge`."""
+
+    @jax.custom_jvp
+    def run(x: Array, y: Array) -> Array:
+        vanishing = (x == 0) & ((y <= edge) | jnp.isinf(y))
+        return x * log(jnp.where(vanishing, edge + 1, y))
+
+    @run.defjvp
+    def run_jvp(primals, tangents):
+        (x, y), (dx, dy) = primals, tangents
+        vanishing = (x == 0) & (y <= edge)
+        slope = jnp.where(vanishing, 0, log(jnp.where(vanishing, edge + 1, y)))
+        return run(x, y), slope * dx + x / (y - edge) * dy  # the latter nan where both are 0
+
+    return run
+
+
+_xlogy, _xlog1py = _times_log(jnp.log, 0), _times_log(jnp.log1p, -1)
+
+
 @op(promote="float", method=True, inplace=True, namespaces=("special",))
 @in_float32
 def xlogy(input: Operand, other: Operand) -> Array:
     """`input * log(other)`, and 0 where `input` is 0 (nan where `other` is nan)."""
     refuse("xlogy_cpu", input, COMPLEX)
-    vanishing = (input == 0) & ((other <= 0) | jnp.isinf(other))
-    return input * jnp.log(jnp.where(vanishing, 1, other))
+    return _xlogy(*jnp.broadcast_arrays(input, other))
 
 
 @op(key="special.xlog1py", name="xlog1py", promote="float", function=False, namespaces=("special",),
@@ -405,8 +447,7 @@ def xlogy(input: Operand, other: Operand) -> Array:
 def xlog1py(input: Operand, other: Operand) -> Array:
     """`input * log1p(other)`, and 0 where `input` is 0 (nan where `other` is nan)."""
     refuse("xlog1py_cpu", input, COMPLEX)
-    vanishing = (input == 0) & ((other <= -1) | jnp.isinf(other))
-    return input * jnp.log1p(jnp.where(vanishing, 0, other))
+    return _xlog1py(*jnp.broadcast_arrays(input, other))
 
 
 # ------------------------------------------------------------------------------------------------------- integers

@@ -11,7 +11,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from jtorch._ops._common import Array, dtype_of
-from jtorch._ops._numeric import absolute, alias, category, direction, in_float32, need_float, refuse, to_float
+from jtorch._ops._numeric import (
+    absolute,
+    alias,
+    category,
+    direction,
+    in_float32,
+    need_float,
+    refuse,
+    static_power,
+    to_float,
+)
 from jtorch._ops.registry import op
 from jtorch._runtime import dtypes
 from jtorch._runtime.dtypes import BOOL, COMPLEX, FLOATING, INTEGRAL
@@ -111,7 +121,7 @@ def conj_physical(input: Array) -> Array:
 def square(input: Array) -> Array:
     """`input * input`; of bools, int64."""
     x = input.astype(dtypes.int64.np) if category(input) == BOOL else input
-    return x * x
+    return static_power(x, 2)
 
 
 def _per(x: Array) -> Array:

@@ -161,6 +161,12 @@ class BackwardCFunction(Edges, FunctionCtx):
             r = r.sum(dims, keepdim=True).reshape(tuple(a.shape))
         v = value_of(r)
         if v.aval.dtype is not a.dtype:
+            if v.aval.dtype.is_complex and not a.dtype.is_complex:
+                raise RuntimeError(
+                    "Expected isFloatingType(grad.scalar_type()) || (input_is_complex == grad_is_complex) to be true, but "
+                    "got false.  (Could this error message be improved?  If so, please report an enhancement request to "
+                    "PyTorch.)"
+                )
             return cast(v, a.dtype)
         return alias(v) if v.node is None else v
 

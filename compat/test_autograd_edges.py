@@ -1,0 +1,100 @@
+"""Gradients where a function bends, where elements are equal, and at what is no number; gradients of high order."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from compat import bridge, judge
+
+_NAN, _INF = float("nan"), float("inf")
+_VALUES = [0.0, 1.0, -1.0, 2.0, _NAN, _INF, -_INF]
+_PAIRS = list(zip(*itertools.product(_VALUES, _VALUES), strict=True))
+
+_OF_TWO = {
+    "amax": lambda lib, x, y: lib.stack([x, y]).amax(0),
+    "aminmax": lambda lib, x, y: lib.aminmax(lib.stack([x, y]), dim=0)[0],
+    "clamp": lambda lib, x, y: lib.clamp(x, y, lib.ones_like(y)),
+    "clamp both": lambda lib, x, y: lib.clamp(x, lib.ones_like(y), y) + lib.clamp(x, x, y),
+    "clamp_max": lambda lib, x, y: x.clamp_max(y),
+    "clamp_min": lambda lib, x, y: x.clamp_min(y),
+    "copysign": lambda lib, x, y: lib.copysign(x, y),
+    "fmax": lambda lib, x, y: lib.fmax(x, y),
+    "max": lambda lib, x, y: lib.stack([x, y]).max(0)[0],
+    "maximum": lambda lib, x, y: lib.maximum(x, y),
+    "norm(inf)": lambda lib, x, y: lib.stack([x, y]).norm(_INF, dim=0),
+    "norm(-inf)": lambda lib, x, y: lib.stack([x, y]).norm(-_INF, dim=0),
+    "norm(1)": lambda lib, x, y: lib.stack([x, y]).norm(1, dim=0),
+    "pow": lambda lib, x, y: lib.pow(x, y),
+    "xlog1py": lambda lib, x, y: lib.special.xlog1py(x, y),
+    "xlogy": lambda lib, x, y: lib.xlogy(x, y),
+}
+
+
+@pytest.mark.parametrize("name", list(_OF_TWO))
+def test_of_two(name: str, execution_mode: str) -> None:
+    def case(lib):
+        x, y = (lib.tensor(v, requires_grad=True) for v in _PAIRS)
+        result = _OF_TWO[name](lib, x, y)
+        result.mul(lib.arange(1.0, len(_PAIRS[0]) + 1)).sum().backward()
+        return result.detach(), x.grad, y.grad
+
+    judge.compare(case(torch), case(bridge.library()), where=name)
+
+
+_OF_ONE = {
+    "celu": lambda lib, x: lib.nn.functional.celu(x),
+    "clamp": lambda lib, x: x.clamp(-1, 1),
+    "elu": lambda lib, x: lib.nn.functional.elu(x),
+    "hardsigmoid": lambda lib, x: lib.nn.functional.hardsigmoid(x),
+    "hardswish": lambda lib, x: lib.nn.functional.hardswish(x),
+    "softshrink": lambda lib, x: lib.nn.functional.softshrink(x),
+    "xlogy": lambda lib, x: lib.xlogy(x, x),
+}
+
+
+@pytest.mark.parametrize("name", list(_OF_ONE))
+def test_of_one(name: str, execution_mode: str) -> None:
+    def case(lib):
+        x = lib.tensor([*_VALUES, 3.0, -3.0, 0.5, -0.5], requires_grad=True)
+        _OF_ONE[name](lib, x).sum().backward()
+        return x.grad
+
+    judge.compare(case(torch), case(bridge.library()), where=name)
+
+
+@pytest.mark.parametrize("power", [4, 2, 1, 0, 3.0, 2.5, -1, "square"])
+def test_gradients_of_powers(power, execution_mode: str) -> None:
+    """Which of them hang on the leaf yet: the last but one, a constant, does."""
+
+    def case(lib):
+        x = lib.tensor([1.0, 2.0, 3.0], requires_grad=True)
+        y = x.square() if power == "square" else x**power
+        found = []
+        while y.requires_grad and len(found) < 6:
+            (y,) = lib.autograd.grad(y.sum(), x, create_graph=True)
+            found.append((y.detach() + 0, y.requires_grad, y.is_leaf))
+        return found
+
+    judge.compare(case(torch), case(bridge.library()), where=str(power))
+
+
+def test_complex_gradient_of_a_real_input(execution_mode: str) -> None:
+    def case(lib):
+        class Twice(lib.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x * 2
+
+            @staticmethod
+            def backward(ctx, g):
+                return g.to(lib.complex64)
+
+        x = lib.ones(2, requires_grad=True)
+        with pytest.raises(RuntimeError) as error:
+            Twice.apply(x).sum().backward()
+        return str(error.value)
+
+    assert case(torch) == case(bridge.library())
