@@ -8,8 +8,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, overload
 
-from jtorch._runtime import executor
-from jtorch._runtime.executor import T
+from jtorch._runtime.executor import T, set_mode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,7 +25,7 @@ class _Mode:
     @overload
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        if cls._bare and len(args) == 1 and callable(args[0]) and not isinstance(args[0], bool):
+        if args and cls._bare and len(args) == 1 and callable(args[0]) and not isinstance(args[0], bool):
             return cls()(args[0])
         return object.__new__(cls)
 
@@ -34,26 +33,27 @@ class _Mode:
     _before = True, False
     _serial: int | None = None
 
-    def _target(self) -> tuple[bool, bool]:
-        """Whether gradients are recorded, and whether inference_mode is on."""
-        return False, T.inference
+    def _target(self, inference: bool) -> tuple[bool, bool]:
+        """Whether gradients are recorded, and whether inference_mode is on, from whether it is on before."""
+        return False, inference
 
     def __enter__(self) -> None:
-        self._before = T.grad, T.inference
-        self._enter()
+        self._enter(T.modes)
 
-    def _enter(self) -> None:
+    def _enter(self, before: tuple[bool, bool]) -> None:
+        self._before = before
         if self._serial is None:
-            self._serial = next(_serials)
-            _entered.append(self._serial)
-        executor.set_mode(*self._target())
+            self._serial = serial = next(_serials)
+            _entered.append(serial)
+        set_mode(*self._target(before[1]))
 
     def __exit__(self, *exc: Any) -> None:
-        executor.set_mode(*self._before)
-        if _entered and _entered[-1] == self._serial:
+        set_mode(*self._before)
+        serial = self._serial
+        if _entered and _entered[-1] == serial:
             _entered.pop()
-        elif self._serial in _entered:
-            del _entered[_entered.index(self._serial) :]
+        elif serial in _entered:
+            del _entered[_entered.index(serial) :]
         self._serial = None
 
     def __del__(self) -> None:
@@ -115,8 +115,8 @@ class enable_grad(_Mode):
 
     __module__ = "jtorch.autograd.grad_mode"
 
-    def _target(self) -> tuple[bool, bool]:
-        return True, T.inference
+    def _target(self, inference: bool) -> tuple[bool, bool]:
+        return True, inference
 
 
 class inference_mode(_Mode):
@@ -140,7 +140,7 @@ class inference_mode(_Mode):
         self.mode = mode
         return self
 
-    def _target(self) -> tuple[bool, bool]:
+    def _target(self, inference: bool) -> tuple[bool, bool]:
         return not self.mode, self.mode
 
     def clone(self) -> Self:
@@ -163,17 +163,17 @@ class set_grad_enabled(_Mode):
                 f"set_grad_enabled(): argument 'enabled' (position 1) must be bool, not {type(mode).__name__}"
             )
         self.mode = mode
-        self._before = T.grad, T.inference
-        executor.set_grad(mode)
+        self._before = before = T.modes
+        set_mode(mode, before[1])
 
-    def _target(self) -> tuple[bool, bool]:
-        return self.mode, T.inference
+    def _target(self, inference: bool) -> tuple[bool, bool]:
+        return self.mode, inference
 
     def __enter__(self) -> None:
-        self._enter()
+        self._enter(self._before)
 
     def __call__(self, fn: F) -> F:
-        executor.set_mode(*self._before)
+        set_mode(*self._before)
         return super().__call__(fn)
 
     def clone(self) -> Self:

@@ -858,9 +858,12 @@ def set_grad(enabled: bool) -> None:
 
 def set_mode(grad: bool, inference: bool) -> None:
     """Whether gradients are recorded, and whether what is made are tensors of inference_mode."""
-    if (grad, inference) != T.modes:
-        T.modes = grad, inference
-        if not T.eager and get_ident() == T.owner:
+    modes = grad, inference
+    if get_ident() != T.owner:
+        T.modes = modes
+    elif modes != T._modes:
+        T._modes = modes
+        if not T.eager:
             if T.at is BUSY:
                 flush()
             _mark_mode()
@@ -882,14 +885,15 @@ def under(grad: bool, fn: Callable[[], R], inference: bool = False) -> R:
 
 def _mark_mode() -> None:
     """Brings the trace to the mode that is set."""
-    at, key = T.at, ("mode", T.grad, T.inference)
+    at, modes = T.at, T._modes
     if at.parent is None:
-        T.at = T.roots[key[1:]]
+        T.at = T.roots[modes]
         return
+    key = "mode", *modes
     step = at.children.get(key)
     if step is None:
         step = Step(at, "mark")
-        step.grad, step.inference = key[1:]
+        step.grad, step.inference = modes
         grow(key, step)
     T.at = step
 
