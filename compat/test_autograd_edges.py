@@ -98,3 +98,28 @@ def test_complex_gradient_of_a_real_input(execution_mode: str) -> None:
         return str(error.value)
 
     assert case(torch) == case(bridge.library())
+
+
+@pytest.mark.parametrize("name", ["T", "grad_fn", "is_leaf", "output_nr", "requires_grad", "retains_grad", "shape"])
+def test_facts_that_cannot_be_set(name: str) -> None:
+    def case(lib):
+        x = lib.ones(2, requires_grad=True) * 2
+        with pytest.raises((AttributeError, RuntimeError)) as error:
+            setattr(x, name, True) if name != "requires_grad" else setattr(x, name, False)
+        return type(error.value), str(error.value)
+
+    assert case(torch) == case(bridge.library())
+
+
+def test_as_strided_of_a_leaf_that_is_a_view(execution_mode: str) -> None:
+    def case(lib):
+        found = []
+        for x in (lib.arange(6.0).view(2, 3), lib.arange(12.0)[2:8], lib.arange(6.0).view(2, 3).t()):
+            x.requires_grad_()
+            y = x.as_strided((2, 2), (2, 1))
+            (y * lib.arange(4.0).view(2, 2)).sum().backward()
+            found += [y.detach(), type(y.grad_fn).__name__, x.grad]
+        return found
+
+    for _ in range(3):  # also where the graph was freed before anyone looked at it
+        judge.compare(case(torch), case(bridge.library()))

@@ -13,7 +13,7 @@ import traceback
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from jtorch._runtime import executor
 from jtorch._runtime.dtypes import FLOATING, SCALAR_NAMES
@@ -489,14 +489,19 @@ class FreedNode(Node):
     """
 
     __slots__ = ("_edges", "_family", "_inputs", "_numbers", "_step")
+    _classes: ClassVar[dict[str, type[FreedNode]]] = {}
+
+    def __new__(cls, step: Step, *args) -> FreedNode:
+        name = step.kernel.grad_name
+        found = cls._classes.get(name)
+        if found is None:
+            found = cls._classes[name] = type(name, (FreedNode,), {"__slots__": ()})
+        return object.__new__(found)
 
     def __init__(self, step: Step, family: dict, inputs: dict, numbers: dict):
         self._step, self._family, self._inputs, self._numbers = step, family, inputs, numbers
         self._edges = None
         super().__init__(step.kernel, None, None, None, ())
-
-    def __repr__(self) -> str:
-        return f"<{self.kernel.grad_name} object at {id(self):#x}>"
 
     @property
     def edges(self):

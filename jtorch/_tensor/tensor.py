@@ -28,4 +28,18 @@ derive.attach()
 for _room in (views, functions, creation, random, indexing, methods, operators, reshaping, composites):
     _room.attach()
 
+
+def _seal(name: str, fact: property) -> property:
+    """The property with torch's words for the attempt to set or delete it."""
+
+    def refuse(self, *value) -> None:
+        raise AttributeError(f"attribute '{name}' of 'torch._C.TensorBase' objects is not writable")
+
+    return property(fact.fget, refuse, refuse, fact.__doc__)
+
+
+for _name, _fact in list(vars(Tensor).items()):
+    if isinstance(_fact, property) and _fact.fset is None:
+        setattr(Tensor, _name, _seal(_name, _fact))
+
 __all__ = ["Tensor"]

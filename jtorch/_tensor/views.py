@@ -851,7 +851,8 @@ def as_strided(input: Tensor, size, stride, storage_offset: int | None = None) -
         )
     from jtorch._tensor.storage import _root_in_storage
 
-    root = input if input._base is None else input._base
+    # The gradient is the input's own, as far as the elements are: the input may be a leaf that is a view.
+    root = input if input._base is None or (T.grad and value_of(input).node is not None) else input._base
     out = aval(size, input.dtype, input.device, stride)
     return share(input, read_view(_root_in_storage(s, root), out, offset), offset)
 
