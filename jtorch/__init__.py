@@ -158,6 +158,7 @@ from jtorch import autograd as autograd  # noqa: E402
 from jtorch import compiler as compiler  # noqa: E402
 from jtorch import cuda as cuda  # noqa: E402
 from jtorch import fft as fft  # noqa: E402
+from jtorch import func as func  # noqa: E402
 from jtorch import linalg as linalg  # noqa: E402
 from jtorch import nn as nn  # noqa: E402
 from jtorch import optim as optim  # noqa: E402
@@ -172,3 +173,4 @@ from jtorch._alias import install as install  # noqa: E402
 from jtorch.autograd.anomaly_mode import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled  # noqa: E402
 from jtorch.autograd.anomaly_mode import is_anomaly_enabled as is_anomaly_enabled  # noqa: E402
 from jtorch.compiler import compile as compile  # noqa: E402
+from jtorch.func import vmap as vmap  # noqa: E402
