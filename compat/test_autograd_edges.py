@@ -123,3 +123,16 @@ def test_as_strided_of_a_leaf_that_is_a_view(execution_mode: str) -> None:
 
     for _ in range(3):  # also where the graph was freed before anyone looked at it
         judge.compare(case(torch), case(bridge.library()))
+
+
+def test_second_gradient_through_a_write_in_place(execution_mode: str) -> None:
+    def case(lib):
+        x = lib.tensor([1.0, 2.0, 3.0], requires_grad=True)
+        y = x.clone()
+        y.mul_(x).sin_()
+        (g,) = lib.autograd.grad(y.sum(), x, create_graph=True)
+        (h,) = lib.autograd.grad(g.sum(), x, create_graph=True)
+        return g.detach(), h.detach(), lib.autograd.grad(h.sum(), x)
+
+    for _ in range(3):
+        judge.compare(case(torch), case(bridge.library()))

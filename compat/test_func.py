@@ -131,3 +131,22 @@ def test_ensembles_and_gradients_of_single_examples(execution_mode: str) -> None
         return out.detach(), {n: (p.grad, p.requires_grad) for n, p in state.items()}, list(single), single, said
 
     judge.compare(case(torch), case(bridge.library()))
+
+
+def test_forward_ad(execution_mode: str) -> None:
+    def case(lib):
+        ad = lib.autograd.forward_ad
+        x, w = _x(lib), lib.full((3,), 2.0, requires_grad=True)
+        found = [_said(lambda: ad.make_dual(x, x)), _said(lambda: ad.exit_dual_level())]
+        with ad.dual_level() as level:
+            d = ad.make_dual(x, lib.ones(3))
+            e = ad.make_dual(x * 2, x)
+            found += [level, ad.unpack_dual(d * d), ad.unpack_dual(x), ad.unpack_dual(d.sin().sum() * e)]
+            found += [ad.unpack_dual(d.clone().mul_(d))[1], ad.unpack_dual(d.detach())[1], ad.unpack_dual(d)]
+            found += [_said(lambda: ad.make_dual(d, x)), _said(lambda: ad.make_dual(x, lib.ones(2)))]
+            found += [_said(lambda: ad.make_dual(lib.arange(3), x)), _said(ad.enter_dual_level)]
+            primal, tangent = ad.unpack_dual(d * d * w)
+            found += [primal.detach(), primal.requires_grad, tangent.detach(), lib.autograd.grad(tangent.sum(), w)[0]]
+        return [*found, ad.unpack_dual(d)[1]]
+
+    judge.compare(case(torch), case(bridge.library()))

@@ -229,7 +229,10 @@ class Node(Edges):
         given = tuple([ct is not None for ct in cts])
         kernel, used = self.kernel.vjp(self.needs, given)
         values = [unpack(s) for s, u in zip(self.saved, used, strict=True) if u] + [ct for ct in cts if ct is not None]
-        grads = iter(executor.record(kernel, values, self.numbers))
+        made = executor.record(kernel, values, self.numbers)
+        if self.own is not None and T.grad:
+            self.own.spare(made[0])  # the gradient's own backward reads the value before the write, too
+        grads = iter(made)
         return [next(grads) if need else None for need in self.needs]
 
 
@@ -311,7 +314,8 @@ present_name: Callable[[Any], str | None] = None  # type: ignore[assignment]  # 
 class Modified:
     """An in-place write that came after a value was made: the tensor's version then, and the tensor, which knows it now.
 
-    by: (epoch, slot) of the result that was written, where the write is an operation's own.
+    by: (epoch, slot) of each operation whose backward may go on using the value before: the one whose own the write is,
+        and its gradients.
     name: of the node that the value had. view: whether the value is a view of the one that was written.
     """
 
@@ -319,7 +323,14 @@ class Modified:
 
     def __init__(self, aval, expected: int, tensor: weakref.ref, name: str | None, nr: int, view: bool = False):
         self.aval, self.expected, self.tensor, self.name, self.nr, self.view = aval, expected, tensor, name, nr, view
-        self.by = None
+        self.by: tuple = ()
+
+    def spare(self, made: Value) -> None:
+        """Lets the backward of the operation that made a value go on using what was there before the write."""
+        if isinstance(made.node, Node):
+            made.node.own = self
+        elif made.slot >= 0:
+            self.by = *self.by, (T.epoch, made.slot)
 
     def version(self) -> int:
         """The tensor's version now."""
@@ -340,8 +351,7 @@ class Modified:
     def again(self, epoch) -> Modified:
         """The same word in another trace that took the same way."""
         word = Modified(self.aval, self.expected, self.tensor, self.name, self.nr, self.view)
-        if self.by is not None:
-            word.by = epoch, self.by[1]
+        word.by = tuple([(epoch, slot) for _, slot in self.by])
         return word
 
 
@@ -575,7 +585,7 @@ def _make(step: Step, producers) -> Node:
     if kernel.saves_output:
         node.modified = T.dirty.get(step.slot)
     for v in saved:
-        if v is not None and v.dirty is not None and v.dirty.by == (T.epoch, step.slot):
+        if v is not None and v.dirty is not None and (T.epoch, step.slot) in v.dirty.by:
             node.own = v.dirty
     return node
 
@@ -625,12 +635,8 @@ def written_by(old: Value, new: Value) -> None:
 
     That operation's backward may go on using the value before.
     """
-    word = old.dirty
-    if word is not None:
-        if isinstance(new.node, Node):
-            new.node.own = word
-        elif new.slot >= 0:
-            word.by = T.epoch, new.slot
+    if old.dirty is not None:
+        old.dirty.spare(new)
 
 
 def make_node(kernel: Kernel, values, numbers, results: list[Value]) -> None:

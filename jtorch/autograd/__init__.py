@@ -7,6 +7,7 @@ from jtorch._autograd.modes import set_grad_enabled as set_grad_enabled
 from jtorch._tensor.backward import backward as backward
 from jtorch._tensor.backward import grad as grad
 from jtorch._tensor.base import Tensor as Variable
+from jtorch.autograd import forward_ad as forward_ad
 from jtorch.autograd import function as function
 from jtorch.autograd import functional as functional
 from jtorch.autograd import grad_mode as grad_mode

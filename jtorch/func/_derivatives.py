@@ -120,13 +120,14 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
     return (settled(out), pull, settled(aux)) if has_aux else (settled(out), pull)
 
 
-class _Pushed:
+class Pushed:
     """Tangents of a function's results, as the derivative of its vjp, which is linear in the cotangents."""
 
     def __init__(self, level: Level, outs: list[Tensor], inputs: list[Tensor]):
         self.outs = outs
         self.seeds = [level.fresh(jtorch.zeros_like(o.detach())) for o in outs]
         self.pulled = _pull(outs, inputs, self.seeds, empty=True)
+        self.depends = any(g is not None for g in self.pulled)
 
     def __call__(self, tangents: Sequence[Tensor]) -> list[Tensor]:
         pairs = [(g, t) for g, t in zip(self.pulled, tangents, strict=True) if g is not None]
@@ -153,7 +154,7 @@ def jvp(
         inputs = level.fresh(primals)
         out, aux = _split_aux(func(*inputs), has_aux, name)
         outs = _only_tensors(out, name)
-        pushed = _Pushed(level, outs, _tree.leaves(inputs))(_tree.leaves(tangents))
+        pushed = Pushed(level, outs, _tree.leaves(inputs))(_tree.leaves(tangents))
     made = settled(out), settled(_tree.rebuild(out, iter(pushed)))
     return (*made, settled(aux)) if has_aux else made
 
@@ -163,7 +164,7 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
     with Level() as level, enable_grad():
         inputs = level.fresh(primals)
         out = func(*inputs)
-        pushed = _Pushed(level, _only_tensors(out, "linearize(f, *primals)"), _tree.leaves(inputs))
+        pushed = Pushed(level, _only_tensors(out, "linearize(f, *primals)"), _tree.leaves(inputs))
 
     def push(*tangents: Any) -> Any:
         with enable_grad():
@@ -206,7 +207,7 @@ def _by_rows(level: Level, outs: list[Tensor], inputs: list[Tensor]) -> list[lis
 
 
 def _by_columns(level: Level, outs: list[Tensor], inputs: list[Tensor]) -> list[list[Tensor]]:
-    push = _Pushed(level, outs, inputs)
+    push = Pushed(level, outs, inputs)
     table: list[list[Tensor]] = [[] for _ in outs]
     for i, x in enumerate(inputs):
         rest = [jtorch.zeros_like(y) for y in inputs]

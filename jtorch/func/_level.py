@@ -6,7 +6,9 @@ on a level around it that still runs, or on a tensor of the user's that requires
 
 from __future__ import annotations
 
+import contextlib
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from jtorch._autograd.graph import node_of
@@ -21,12 +23,24 @@ _running: list[set] = []  # those of the levels that run, innermost last
 class Level:
     """Used as `with Level() as level`; `fresh` and `settled` say what goes in and what comes out."""
 
+    def __init__(self) -> None:
+        self._leaves: set = set()
+
     def __enter__(self) -> Level:
-        _running.append(set())
+        _running.append(self._leaves)
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        _running.pop()
+        _running[:] = [leaves for leaves in _running if leaves is not self._leaves]
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """A block in which the level counts as ended."""
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self.__enter__()
 
     def fresh(self, tree: Any) -> Any:
         """The tensors of a nest as inputs of this level. ValueError for what is no tensor."""
@@ -42,7 +56,7 @@ class Level:
         leaf = x.detach().requires_grad_()
         node = node_of(value_of(leaf))
         _own.add(node)
-        _running[-1].add(node)
+        self._leaves.add(node)
         return leaf
 
 
