@@ -136,3 +136,69 @@ def test_second_gradient_through_a_write_in_place(execution_mode: str) -> None:
 
     for _ in range(3):
         judge.compare(case(torch), case(bridge.library()))
+
+
+_UNDERIVED = {
+    "unique": lambda lib, x: x.unique(),
+    "unique with inverse": lambda lib, x: lib.unique(x, return_inverse=True)[0],
+    "unique rows": lambda lib, x: lib.unique(x.view(3, 1), dim=0),
+    "unique_consecutive": lambda lib, x: x.unique_consecutive(),
+}
+
+
+@pytest.mark.parametrize("name", list(_UNDERIVED))
+def test_what_has_no_derivative(name: str, execution_mode: str) -> None:
+    def case(lib):
+        y = _UNDERIVED[name](lib, lib.tensor([1.0, 2.0, 2.0], requires_grad=True))
+        with pytest.raises(NotImplementedError) as error:
+            (y * 2).sum().backward()
+        return y.detach(), y.requires_grad, type(y.grad_fn).__name__, str(error.value)
+
+    judge.compare(case(torch), case(bridge.library()))
+
+
+@pytest.mark.parametrize("shape", [(4, 8), (2, 4, 8), (1, 2, 4, 8)])
+def test_names_of_attention(shape) -> None:
+    def case(lib):
+        q = lib.ones(shape, requires_grad=True)
+        f = lib.nn.functional.scaled_dot_product_attention
+        return [type(y.grad_fn).__name__ for y in (f(q, q, q), f(q, q, q, dropout_p=0.1), lib.kron(q, q))]
+
+    assert case(torch) == case(bridge.library())
+
+
+def test_functional_in_strict_mode_and_hooks_that_give_no_tensor(execution_mode: str) -> None:
+    def case(lib):
+        functional = lib.autograd.functional
+        x, y = lib.tensor([1.0, 2.0]), lib.tensor([3.0, 4.0])
+        found = []
+        for call in (
+            lambda: functional.hessian(lambda a, b: (a**2 * b).sum(), (x, y), strict=True),
+            lambda: functional.jacobian(lambda a: lib.ones(2), x, strict=True, vectorize=True),
+            lambda: functional.jacobian(lambda a: a * 2, x, strict=True, vectorize=True),
+        ):
+            with pytest.raises(RuntimeError) as error:
+                call()
+            found.append(str(error.value))
+        x.requires_grad_()
+        with lib.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: 1):
+            z = (x * x).sum()
+        with pytest.raises(TypeError) as error:
+            z.backward()
+        return [*found, str(error.value)]
+
+    assert case(torch) == case(bridge.library())
+
+
+def test_gradients_that_do_not_hang_on_an_input(execution_mode: str) -> None:
+    def case(lib):
+        a, b = (lib.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+        ga, gb = lib.autograd.grad((a**2 * b).sum(), (a, b), create_graph=True)
+        found = [lib.autograd.grad(ga.sum(), (a, b), retain_graph=True)]
+        found += [lib.autograd.grad(gb.sum(), (a, b), retain_graph=True, allow_unused=True)]
+        with pytest.raises(RuntimeError) as error:
+            lib.autograd.grad(gb.sum(), b)
+        return [*found, str(error.value)]
+
+    for _ in range(3):
+        judge.compare(case(torch), case(bridge.library()))

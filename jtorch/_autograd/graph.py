@@ -232,8 +232,28 @@ class Node(Edges):
         made = executor.record(kernel, values, self.numbers)
         if self.own is not None and T.grad:
             self.own.spare(made[0])  # the gradient's own backward reads the value before the write, too
+        if kernel.dead:
+            made = [None if dead else g for g, dead in zip(made, kernel.dead, strict=True)]
         grads = iter(made)
         return [next(grads) if need else None for need in self.needs]
+
+
+class Underived(Edges):
+    """The node of an operation that has no derivative: a backward that comes to it raises."""
+
+    __slots__ = ("what",)
+
+    def __init__(self, edges, what: str):
+        super().__init__(edges, 1)
+        self.what = what
+
+    def apply(self, cts):
+        raise NotImplementedError(f"the derivative for '{self.what}' is not implemented.")
+
+
+def underived(v: Value, what: str, name: str) -> Underived:
+    """A node called `name` for what has no derivative with respect to a value."""
+    return type(name, (Underived,), {"__slots__": ()})(((node_of(v), v.nr),), what)
 
 
 _CLASSES: dict[str, type[Node]] = {}
@@ -418,7 +438,14 @@ def pack(v: Value):
 
 def unpack(s) -> Value:
     """The value of what a node keeps."""
-    return unwrap(s.unpack(s.packed)) if type(s) is Packed else s
+    if type(s) is not Packed:
+        return s
+    t = s.unpack(s.packed)
+    if not hasattr(t, "_value"):
+        raise TypeError(
+            f"Output of saved tensor unpack_hook expected to be a Tensor but got result of type {type(t).__name__}"
+        )
+    return unwrap(t)
 
 
 leaves_hooked = False  # whether any leaf ever had a hook: backwards then look at each

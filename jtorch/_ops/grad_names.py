@@ -135,6 +135,12 @@ def _adaptive(dims: int) -> Callable:
     return rule
 
 
+def _attention(entries, inputs):
+    if inputs[0].ndim == 4 and entries["dropout_mask"] == ("s", None):
+        return "ScaledDotProductFlashAttentionForCpuBackward0"
+    return "MmBackward0" if inputs[0].ndim == 2 else "UnsafeViewBackward0"
+
+
 _RULES: dict[str, Callable] = {
     "adaptive_avg_pool2d": _adaptive(2),
     "adaptive_avg_pool3d": _adaptive(3),
@@ -165,6 +171,8 @@ _RULES: dict[str, Callable] = {
     "matmul": _matmul,
     "linalg.matmul": _matmul,
     "linear": _linear,
+    "kron": lambda entries, inputs: "UnsafeViewBackward0",
+    "nn.scaled_dot_product_attention": _attention,
 }
 
 # What torch composes the backward of an operation of: the last of these operations names the gradient's own grad_fn.

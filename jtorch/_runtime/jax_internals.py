@@ -9,11 +9,13 @@ from jax._src.interpreters import partial_eval
 ArrayImpl = type(jax.numpy.zeros(()))  # the concrete array's class: one type comparison tells it from a tracer
 
 
-def used_inputs(fn, structs) -> list[bool]:
-    """Which inputs of `fn` its outputs depend on, seen through nested calls."""
-    closed = jax.make_jaxpr(fn)(*structs)
-    _, used = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
-    return list(used)
+def used_inputs(fn, structs, each: bool = False) -> tuple[list[bool], list[list[bool]]]:
+    """Which inputs of `fn` its outputs depend on, seen through nested calls; then, if asked, for each output alone."""
+    jaxpr = jax.make_jaxpr(fn)(*structs).jaxpr
+    n = len(jaxpr.outvars)
+    wanted = [[True] * n] + [[i == k for i in range(n)] for k in range(n if each else 0)]
+    used, *alone = [list(partial_eval.dce_jaxpr(jaxpr, w)[1]) for w in wanted]
+    return used, alone
 
 
 def outside_traces() -> bool:

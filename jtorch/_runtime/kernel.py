@@ -71,7 +71,7 @@ class Kernel:
     """
 
     __slots__ = (
-        "_calls", "_compiled", "_reads", "_vjps", "autocast", "backward", "differentiable", "fn", "grad_name", "id", "inputs", "memory", "name",
+        "_calls", "_compiled", "_reads", "_vjps", "autocast", "backward", "dead", "differentiable", "fn", "grad_name", "id", "inputs", "memory", "name",
         "names", "numbers", "out", "places", "saves_both", "saves_output", "settings",
     )  # fmt: skip
 
@@ -97,6 +97,7 @@ class Kernel:
         self.id = next(_ids)
         self.name, self.fn, self.inputs, self.numbers = name, fn, inputs, numbers
         self.grad_name = grad_name or name
+        self.dead: tuple[bool, ...] = ()  # of a vjp of a vjp: which results no cotangent has a part in, where any is so
         self.backward = ""  # the node whose work this is, where it is a vjp: "MulBackward0"
         self.saves_output, self.saves_both, self.memory = saves_output, saves_both, memory
         self.settings = settings  # what the operation was called with besides arrays, by parameter
@@ -171,7 +172,9 @@ class Kernel:
 
         numbers = [_NUMBERS[k] for k in self.numbers]
         cts = tuple(self.out[i] for i in chosen)
-        used = jax_internals.used_inputs(full, [a.struct for a in self.inputs] + numbers + [a.struct for a in cts])[:n]
+        structs = [a.struct for a in self.inputs] + numbers + [a.struct for a in cts]
+        all_used, alone = jax_internals.used_inputs(full, structs, each=bool(self.backward) and len(wanted) > 1)
+        used = all_used[:n]
         kept = [i for i, u in enumerate(used) if u]
 
         def fn_vjp(*args):
@@ -194,6 +197,9 @@ class Kernel:
             out=tuple(self.inputs[i].with_strides(None) for i in wanted),
         )
         kernel.backward = self.grad_name
+        # torch's backwards are made of operations, one of which may not lead to an input: that has no gradient then.
+        if not all(any(u[n + len(numbers) :]) for u in alone):
+            kernel.dead = tuple(not any(u[n + len(numbers) :]) for u in alone)
         return kernel, tuple(used)
 
 

@@ -206,7 +206,7 @@ def _batched(roots, leaves, given, retain, create, allow_unused, materialize) ->
             raise RuntimeError(
                 "If `is_grads_batched=True`, we interpret the first dimension of each grad_output as the batch dimension. "
                 "The sizes of the remaining dimensions are expected to match the shape of corresponding output, but a "
-                f"mismatch was detected: grad_output[{i}] has a shape of {Size(g.shape[1:])} and output[{i}] has a "
+                f"mismatch was detected: grad_output[{i}] has a shape of {Size(g.shape[2:])} and output[{i}] has a "
                 f"shape of {t.shape}. If you only want some tensors in `grad_output` to be considered batched, consider "
                 "using vmap."
             )

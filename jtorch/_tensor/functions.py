@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from jtorch._autograd.graph import underived
 from jtorch._ops._common import wrap_dim
 from jtorch._ops.specialise import broadcast_shapes
 from jtorch._runtime import dtypes
 from jtorch._runtime.avals import Size
+from jtorch._runtime.executor import T
 from jtorch._tensor import views
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.creation import _OutOp, copy_out, place, wrap
 from jtorch._tensor.derive import FUNCTIONS as OP
 from jtorch._tensor.derive import call, can_cast, check_in_place
-from jtorch._tensor.storage import value_of, write
+from jtorch._tensor.storage import tag, value_of, write
 
 
 def host(t: Tensor, array: np.ndarray, dtype: dtypes.dtype | None = None) -> Tensor:
@@ -104,6 +106,12 @@ def masked_scatter_(self: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     return self
 
 
+def _mark_underived(result: Tensor, input: Tensor, what: str, name: str) -> None:
+    """Lets a result require grad as torch has it, though a backward through it raises."""
+    if T.grad and input.requires_grad:
+        result._value = tag(value_of(result), underived(value_of(input), what, name))
+
+
 def unique(
     input: Tensor,
     sorted: bool = True,
@@ -119,6 +127,10 @@ def unique(
     values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True, axis=dim, **equal_nan)
     inverse = inverse.reshape(array.shape if dim is None else (array.shape[dim],))
     result = [host(input, values.astype(array.dtype), input.dtype)]
+    if dim is None:
+        _mark_underived(result[0], input, "_unique2", "Unique2Backward0")
+    else:
+        _mark_underived(result[0], input, "unique_dim", "UniqueDimBackward0")
     if return_inverse:
         result.append(host(input, inverse.astype(np.int64)))
     if return_counts:
@@ -141,6 +153,7 @@ def unique_consecutive(
     first = np.flatnonzero(starts)
     values = rows[first] if dim is None else np.moveaxis(rows[first], 0, axis)
     result = [host(input, values, input.dtype)]
+    _mark_underived(result[0], input, "unique_consecutive", "UniqueConsecutiveBackward0")
     if return_inverse:
         inverse = np.cumsum(starts) - 1
         result.append(host(input, inverse.reshape(array.shape if dim is None else (n,)).astype(np.int64)))

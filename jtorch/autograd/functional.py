@@ -95,10 +95,15 @@ def jacobian(
 
     vectorize, strategy: accepted; row by row is how it is done.
     """
-    _check_strategy(strategy, vectorize, strict)
+    _check_strategy(strategy, vectorize)
     with enable_grad():
         many_in, xs = _prepare(inputs, create_graph, "jacobian")
         many_out, ys = _outputs(func, xs, "jacobian", strict)
+        if vectorize and strict:
+            raise RuntimeError(
+                "torch.autograd.functional.jacobian: `strict=True` and `vectorized=True` are not supported together. Please "
+                "either set `strict=False` or `vectorize=False`."
+            )
         rows = []
         for nr, y in enumerate(ys):
             words = None
@@ -124,7 +129,7 @@ def _stacked(rows: list[Tensor], x: Tensor) -> Tensor:
     return call("stack", rows) if rows else x.new_zeros((0,))
 
 
-def _check_strategy(strategy: str, vectorize: bool, strict: bool) -> None:
+def _check_strategy(strategy: str, vectorize: bool) -> None:
     if strategy not in ("forward-mode", "reverse-mode"):
         raise AssertionError(
             'Expected strategy to be either "forward-mode" or "reverse-mode". Hint: If your function has more outputs than '
@@ -133,11 +138,6 @@ def _check_strategy(strategy: str, vectorize: bool, strict: bool) -> None:
     if strategy == "forward-mode" and not vectorize:
         raise NotImplementedError(
             "Computing Jacobian using forward-AD or forward-over-reverse Hessian isonly implemented for `vectorize=True`."
-        )
-    if vectorize and strict:
-        raise RuntimeError(
-            "torch.autograd.functional.jacobian: `strict=True` and `vectorized=True` are not supported together. Please "
-            "either set `strict=False` or `vectorize=False`."
         )
 
 
@@ -170,7 +170,7 @@ def hessian(
                 raise RuntimeError(_LINEAR.format("hessian", i))
         return tuple(gs)
 
-    rows = jacobian(gradient, given, create_graph, False, vectorize, outer_jacobian_strategy)
+    rows = jacobian(gradient, given, create_graph, strict, vectorize, outer_jacobian_strategy)
     return rows if many else rows[0][0]
 
 

@@ -59,7 +59,7 @@ def disable_saved_tensors_hooks(error_message: str):
 def get_gradient_edge(tensor: Tensor) -> GradientEdge:
     """The place in the graph where a tensor's gradient is."""
     if not tensor.requires_grad:
-        raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not require gradients.")
+        raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not require gradients")
     v = value_of(tensor)
     node = node_of(v)
     assert node is not None
