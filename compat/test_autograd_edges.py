@@ -202,3 +202,51 @@ def test_gradients_that_do_not_hang_on_an_input(execution_mode: str) -> None:
 
     for _ in range(3):
         judge.compare(case(torch), case(bridge.library()))
+
+
+_LISTED = {
+    "add": lambda lib, x: lib.add(x, x, alpha=2),
+    "clamp": lambda lib, x: x.clamp(0, 1),
+    "div": lambda lib, x: x / x,
+    "exp": lambda lib, x: x.exp(),
+    "log": lambda lib, x: x.log(),
+    "log_softmax": lambda lib, x: x.log_softmax(0),
+    "pow": lambda lib, x: x**2,
+    "relu": lambda lib, x: x.relu(),
+    "where": lambda lib, x: lib.where(x > 1, x, x),
+}
+
+
+@pytest.mark.parametrize("name", list(_LISTED))
+def test_what_nodes_list(name: str, execution_mode: str) -> None:
+    def case(lib):
+        node = _LISTED[name](lib, lib.tensor([[1.0, 2.0]], requires_grad=True)).grad_fn
+        names = [n for n in dir(node) if n.startswith("_saved") or n in ("name", "metadata", "next_functions")]
+        return names, node.requires_grad, [type(getattr(node, n)).__name__ for n in names if n[0] == "_"]
+
+    assert case(torch) == case(bridge.library())
+
+
+def test_saved_indices(execution_mode: str) -> None:
+    def case(lib):
+        return lib.tensor([[1.0, 2.0], [4.0, 3.0]], requires_grad=True).max(1)[0].grad_fn._saved_indices
+
+    judge.compare(case(torch), case(bridge.library()))
+
+
+def test_write_to_a_view_made_in_inference_mode(execution_mode: str) -> None:
+    def case(lib):
+        y = lib.ones(3, requires_grad=True) * 2
+        plain = lib.ones(3)
+        with lib.inference_mode():
+            views = [y[:2], y[:2][:1]]
+            part = plain[:2]
+        found = []
+        for v in views:
+            with pytest.raises(RuntimeError) as error:
+                v.add_(1)
+            found.append(str(error.value))
+        part.add_(1)
+        return [*found, plain]
+
+    judge.compare(case(torch), case(bridge.library()))

@@ -61,6 +61,12 @@ class RemovableHandle:
         self.remove()
 
 
+# Of a node's attributes those that torch's have, too.
+_SHOWN = frozenset(
+    ("metadata", "name", "next_functions", "register_hook", "register_prehook", "requires_grad", "_sequence_nr")
+)
+
+
 class Edges:
     """What every kind of node has: edges to the nodes of its inputs, hooks, a name, metadata."""
 
@@ -135,6 +141,19 @@ class Edges:
         found = tuple(self.all_places([None if v is None else wrap(v) for v in made], None))
         return found[0] if len(found) == 1 else found
 
+    requires_grad = True
+
+    def _sequence_nr(self) -> int:
+        """The node's place in the order that nodes were made in."""
+        return self.sequence
+
+    def _saved_names(self) -> list[str]:
+        """What is kept, by torch's names."""
+        return []
+
+    def __dir__(self) -> list[str]:
+        return [*(n for n in object.__dir__(self) if n in _SHOWN or n.startswith("__")), *self._saved_names()]
+
     def release(self) -> None:
         """Drops what is kept for the backward."""
 
@@ -206,6 +225,14 @@ class Node(Edges):
             return saved_attribute(self, name.removeprefix("_saved_").removeprefix("_raw_"))
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
+    def _saved_names(self) -> list[str]:
+        kernel, saved = self.kernel, self.saved or ()
+        names = {n for n, s in zip(kernel.names or (), saved, strict=False) if s is not None}
+        if kernel.saves_output:
+            names = (names if kernel.saves_both else set()) | {"result"}
+        names |= {n for n, setting in (kernel.settings or {}).items() if setting != ("s", None)}
+        return sorted(f"_saved_{n}" for n in names)
+
     def _check_unwritten(self) -> None:
         """RuntimeError where what the backward reads was written in place since."""
         kernel, saved = self.kernel, self.saved or ()
@@ -274,6 +301,8 @@ def saved_attribute(node: Node, name: str):
     kernel = node.kernel
     if name in ("result", "result0") and kernel.saves_output and all(s is not None for s in node.saved):
         return wrap(executor.record(kernel, [unpack(s) for s in node.saved], node.numbers)[0])
+    if name == "indices" and len(kernel.out) == 2 and all(s is not None for s in node.saved):
+        return wrap(executor.record(kernel, [unpack(s) for s in node.saved], node.numbers)[1])
     place = kernel.names.index(name) if kernel.names is not None and name in kernel.names else -1
     if place < 0 and name == "self" and node.saved:
         place = 0

@@ -398,6 +398,13 @@ def check_view(t, old: Value, new: Value) -> None:
             "custom backward associated with the custom Function, leading to incorrect gradients. This behavior is "
             "forbidden. You can fix this by cloning the output of the custom Function."
         )
+    if many == "inference":
+        raise RuntimeError(
+            "A view was created in inference mode and is being modified inplace in normal mode. Given that this use case is "
+            "ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace "
+            "either both inside the inference_mode block (if you don't want the inplace to be tracked) or both outside (if "
+            "you want the inplace to be tracked)."
+        )
     words = "A view was created in no_grad mode and is being modified inplace with grad mode enabled. "
     if not many:
         raise RuntimeError(

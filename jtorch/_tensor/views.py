@@ -33,7 +33,7 @@ def share(t: Tensor, v: Value, offset: int) -> Tensor:
     base = t._base
     r._base = t if base is None else base
     if not T.grad or t._made is not None:
-        r._made = (t._made or (False,))[0], 0, "View"
+        r._made = (t._made or ("inference" if T.inference else False,))[0], 0, "View"
     s.add(r)
     return r
 
