@@ -25,12 +25,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from itertools import starmap
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
 from jtorch._runtime import devices
+from jtorch._runtime import kernel as kernel_module
 from jtorch._runtime.avals import Aval, of_array
 from jtorch._runtime.dtypes import FLOATING
 from jtorch._runtime.jax_internals import ArrayImpl, outside_traces
@@ -210,8 +211,29 @@ lock = threading.RLock()
 materialise: Callable = None  # type: ignore[assignment]
 
 
+class Counts(NamedTuple):
+    """What jtorch has done since the process began, or since the counts were last reset."""
+
+    operations: int  # that were run, recorded or at once
+    at_once: int  # of them: outside any trace (the eager mode, other threads, JAX's own transformations)
+    syncs: int  # runs of a trace: because a value was needed, a step ended, or the trace grew too long
+    cold: int  # of them: operation by operation
+    hot: int  # of them: as one compiled program
+    replays: int  # calls of compiled functions whose Python did not run
+    compiles: int  # traces compiled whole
+    kernels: int  # operations compiled one by one
+    compile_seconds: float  # of the traces, their first run with it
+    run_seconds: float  # in programs, the compiling of kernels and traces with it
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{name.replace('_', ' '):16}{value:12.3f}" if isinstance(value, float) else f"{name.replace('_', ' '):16}{value:8}"
+            for name, value in self._asdict().items()
+        )
+
+
 class Stats:
-    """Counts since the process began, or since `reset`."""
+    """The running counts."""
 
     def __init__(self):
         self.reset()
@@ -219,11 +241,22 @@ class Stats:
     hot_programs = 0  # held now
 
     def reset(self):
-        self.steps = self.syncs = self.compiles = self.cold = self.hot = self.replays = 0
-        self.compile_seconds = 0.0
+        self.operations = self.at_once = self.syncs = self.compiles = self.cold = self.hot = self.replays = self.kernels = 0
+        self.compile_seconds = self.run_seconds = 0.0
 
 
-stats = Stats()
+def counts(reset: bool = False) -> Counts:
+    """How often jtorch recorded, ran and compiled, and how long that took. `print` it for a table.
+
+    reset: begins to count anew.
+    """
+    found = Counts(**{name: getattr(stats, name) for name in Counts._fields})
+    if reset:
+        stats.reset()
+    return found
+
+
+stats = kernel_module.tally = Stats()
 # The profile that is on, told of every run: `run(execute, end, live)` runs a trace, `kernel(kernel, args)` one kernel.
 observer: Any = None
 _nodes_in_trie = 0
@@ -447,6 +480,8 @@ def run_now(kernel: Kernel, values, numbers=(), out=None) -> list[Value]:
     else:
         args: list[Any] = [concrete(v) for v in values]
         traced = any(type(a) is not ArrayImpl for a in args)
+        stats.at_once += 1
+        stats.operations += 1
         for n, k in zip(numbers, kernel.numbers, strict=True):
             plain = n.value if type(n) is Number else n
             args.append(np.float64(plain) if k == "f" else np.int64(plain))
@@ -537,7 +572,7 @@ def flush(why: str = "a value was needed on the host") -> None:
 
 
 def _execute(end: Step, live) -> _ColdProgram | _HotProgram:
-    stats.syncs += 1
+    began = time.perf_counter()
     slots = tuple([slot for slot, _ in live])
     plan = end.programs.get(slots)
     if plan is None:
@@ -552,6 +587,9 @@ def _execute(end: Step, live) -> _ColdProgram | _HotProgram:
         with _at_once(T.device or devices.CPU):
             T.done.extend(starmap(program.call, (args,)))
     program.ran()
+    stats.syncs += 1
+    stats.operations += plan.size
+    stats.run_seconds += time.perf_counter() - began
     return program
 
 
@@ -612,11 +650,12 @@ def _forget_slots(end: Step | None):
 class Plan:
     """How to run the trace that ends at a step, for the values that are held: cold at first, then as one program."""
 
-    __slots__ = ("cold", "donating", "end", "plain", "slots", "visits")
+    __slots__ = ("cold", "donating", "end", "plain", "size", "slots", "visits")
 
     def __init__(self, end: Step, slots: tuple[int, ...]):
         self.end, self.slots = end, slots
         self.visits = 0
+        self.size = sum(s.kernel is not None for s in path(end))
         self.cold: _ColdProgram | None = None
         self.plain: _HotProgram | None = None
         self.donating: _HotProgram | None = None

@@ -9,13 +9,43 @@ from jax._src.interpreters import partial_eval
 ArrayImpl = type(jax.numpy.zeros(()))  # the concrete array's class: one type comparison tells it from a tracer
 
 
-def used_inputs(fn, structs, each: bool = False) -> tuple[list[bool], list[list[bool]]]:
-    """Which inputs of `fn` its outputs depend on, seen through nested calls; then, if asked, for each output alone."""
-    jaxpr = jax.make_jaxpr(fn)(*structs).jaxpr
-    n = len(jaxpr.outvars)
-    wanted = [[True] * n] + [[i == k for i in range(n)] for k in range(n if each else 0)]
-    used, *alone = [list(partial_eval.dce_jaxpr(jaxpr, w)[1]) for w in wanted]
-    return used, alone
+class Traced:
+    """A function traced once, called by running what was traced: Python's part of it is not paid for again.
+
+    It takes what a function does, tracers of any transformation included, and gives a tuple.
+    """
+
+    __slots__ = ("closed",)
+
+    def __init__(self, closed):
+        self.closed = closed
+
+    def __call__(self, *args) -> tuple:
+        return tuple(core.eval_jaxpr(self.closed.jaxpr, self.closed.consts, *args))
+
+
+def trace(fn, structs) -> tuple[Traced, list]:
+    """A function traced for arguments of some shapes and dtypes, and what it gives: its results' shapes and dtypes."""
+    closed = jax.make_jaxpr(fn)(*structs)
+    return Traced(closed), closed.out_avals
+
+
+def trace_used(
+    fn, structs, maybe: int, each: bool = False
+) -> tuple[Traced, list[bool], list[list[bool]]]:
+    """The same without those of the first `maybe` inputs that the results do not depend on.
+
+    What the traced function takes is the rest of the inputs. Also gives which of all inputs the results depend on, seen
+    through nested calls; then, if asked, for each result alone.
+    """
+    closed = jax.make_jaxpr(fn)(*structs)
+    n = len(closed.jaxpr.outvars)
+    alone = [
+        list(partial_eval.dce_jaxpr(closed.jaxpr, [i == k for i in range(n)])[1]) for k in range(n if each else 0)
+    ]
+    keep = [False] * maybe + [True] * (len(structs) - maybe)
+    jaxpr, used = partial_eval.dce_jaxpr(closed.jaxpr, [True] * n, instantiate=keep)
+    return Traced(core.ClosedJaxpr(jaxpr, closed.consts)), list(used), alone
 
 
 def outside_traces() -> bool:

@@ -50,6 +50,13 @@ compiled: list[Kernel] = []
 MAX_COMPILED = 1500
 
 
+class _Tally:
+    kernels = 0
+
+
+tally: Any = _Tally()  # the executor's counts
+
+
 def drop_compiled() -> None:
     """Forgets all compiled programs."""
     for kernel in compiled:
@@ -103,7 +110,7 @@ class Kernel:
         self.settings = settings  # what the operation was called with besides arrays, by parameter
         self.names, self.places = names, places  # of the inputs in torch's account of the backward
         if out is None:
-            results = jax.eval_shape(fn, *[a.struct for a in inputs], *[_NUMBERS[k] for k in numbers])
+            self.fn, results = jax_internals.trace(fn, [a.struct for a in inputs] + [_NUMBERS[k] for k in numbers])
             where = device or (inputs[0].device if inputs else devices.CPU)
             out = tuple(
                 aval(r.shape, from_numpy(r.dtype), where, strides if strides and len(strides) == len(r.shape) else None)
@@ -130,6 +137,7 @@ class Kernel:
             options = compiler_options(self.out[0].device, self._calls < WARM)
             self._compiled = jax.jit(kernel, compiler_options=options)
             compiled.append(self)
+            tally.kernels += 1
         return self._compiled
 
     def vjp(self, needs: tuple[bool, ...], given: tuple[bool, ...]) -> tuple[Kernel, tuple[bool, ...]]:
@@ -173,20 +181,15 @@ class Kernel:
         numbers = [_NUMBERS[k] for k in self.numbers]
         cts = tuple(self.out[i] for i in chosen)
         structs = [a.struct for a in self.inputs] + numbers + [a.struct for a in cts]
-        all_used, alone = jax_internals.used_inputs(full, structs, each=bool(self.backward) and len(wanted) > 1)
+        each = bool(self.backward) and len(wanted) > 1
+        traced, all_used, alone = jax_internals.trace_used(full, structs, n, each)
         used = all_used[:n]
         kept = [i for i, u in enumerate(used) if u]
 
         def fn_vjp(*args):
-            arrays: list[Any] = [None] * n
-            for place, i in enumerate(kept):
-                arrays[i] = args[place]
-            for i, u in enumerate(used):
-                if not u:  # not read: any array of the right type will do, and XLA drops it
-                    arrays[i] = jnp.zeros(self.inputs[i].shape, self.inputs[i].dtype.np)
-            rest = args[len(kept) :]
-            split = len(cts)
-            return full(*arrays, *rest[split:], *rest[:split])
+            arrays, rest = args[: len(kept)], args[len(kept) :]
+            given, numbers = rest[: len(cts)], rest[len(cts) :]
+            return traced(*arrays, *numbers, *given)
 
         kernel = Kernel(
             self.name + ".vjp",
