@@ -23,7 +23,7 @@ from jtorch._runtime.dtypes import get_default_dtype as get_default_dtype
 from jtorch._runtime.dtypes import iinfo as iinfo
 from jtorch._runtime.dtypes import promote_types as promote_types
 from jtorch._runtime.dtypes import set_default_dtype as set_default_dtype
-from jtorch._runtime.executor import counts as stats
+from jtorch._runtime.executor import counts as stats  # noqa: F401
 from jtorch._runtime.executor import execution as execution
 from jtorch._tensor import composites as _composites
 from jtorch._tensor import creation as _creation

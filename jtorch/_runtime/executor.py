@@ -227,7 +227,9 @@ class Counts(NamedTuple):
 
     def __str__(self) -> str:
         return "\n".join(
-            f"{name.replace('_', ' '):16}{value:12.3f}" if isinstance(value, float) else f"{name.replace('_', ' '):16}{value:8}"
+            f"{name.replace('_', ' '):16}{value:12.3f}"
+            if isinstance(value, float)
+            else f"{name.replace('_', ' '):16}{value:8}"
             for name, value in self._asdict().items()
         )
 
@@ -241,7 +243,9 @@ class Stats:
     hot_programs = 0  # held now
 
     def reset(self):
-        self.operations = self.at_once = self.syncs = self.compiles = self.cold = self.hot = self.replays = self.kernels = 0
+        self.operations = self.at_once = self.syncs = self.compiles = self.cold = self.hot = self.replays = (
+            self.kernels
+        ) = 0
         self.compile_seconds = self.run_seconds = 0.0
 
 

@@ -30,9 +30,7 @@ def trace(fn, structs) -> tuple[Traced, list]:
     return Traced(closed), closed.out_avals
 
 
-def trace_used(
-    fn, structs, maybe: int, each: bool = False
-) -> tuple[Traced, list[bool], list[list[bool]]]:
+def trace_used(fn, structs, maybe: int, each: bool = False) -> tuple[Traced, list[bool], list[list[bool]]]:
     """The same without those of the first `maybe` inputs that the results do not depend on.
 
     What the traced function takes is the rest of the inputs. Also gives which of all inputs the results depend on, seen
@@ -40,9 +38,7 @@ def trace_used(
     """
     closed = jax.make_jaxpr(fn)(*structs)
     n = len(closed.jaxpr.outvars)
-    alone = [
-        list(partial_eval.dce_jaxpr(closed.jaxpr, [i == k for i in range(n)])[1]) for k in range(n if each else 0)
-    ]
+    alone = [list(partial_eval.dce_jaxpr(closed.jaxpr, [i == k for i in range(n)])[1]) for k in range(n if each else 0)]
     keep = [False] * maybe + [True] * (len(structs) - maybe)
     jaxpr, used = partial_eval.dce_jaxpr(closed.jaxpr, [True] * n, instantiate=keep)
     return Traced(core.ClosedJaxpr(jaxpr, closed.consts)), list(used), alone
