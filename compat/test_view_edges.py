@@ -127,4 +127,17 @@ def gathers_keep_the_order_of_memory(torch):
     return layout(x[[0, 1]]), layout(x[:, [0, 2]]), layout(x[:, :, torch.tensor([[0, 1], [1, 0]])])
 
 
+@case
+def writes_under_no_grad_keep_the_order_of_memory(torch):
+    seen = []
+    for view in (lambda b: b.t(), lambda b: b[:, ::2], lambda b: b.permute(1, 0)[1:]):
+        leaf = torch.arange(12.0).view(3, 4).requires_grad_()
+        b = leaf * 1
+        v = view(b)
+        with torch.no_grad():
+            v.masked_fill_(v > 2, -1.0)
+        seen += [layout(v), b.detach(), torch.autograd.grad((b * b.detach()).sum(), leaf)[0]]
+    return seen
+
+
 test_view_edges = case.test()

@@ -130,7 +130,7 @@ def with_data(old: Value, new: Value) -> Value:
     """New numbers under an old value's place in the graph."""
     name = _node_name(old) or "AliasBackward0"
     kernel = _kernel("with_data", old.aval, lambda x, y: (_swap(x, y),), new.aval, grad_name=name, memory="write")
-    return executor.under(True, lambda: executor.record(kernel, (old, detached(new)))[0])
+    return executor.under(True, lambda: executor.record(kernel, (old, detached(new)), out=(old.aval,))[0])
 
 
 @jax.custom_vjp
