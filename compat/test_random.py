@@ -90,7 +90,7 @@ def test_rand(dtype):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_randn(dtype):
-    check(lambda T: [T.randn(n, dtype=dtype_of(T, dtype)) for n in SIZES], ulps=dtype == "float64")
+    check(lambda T: [T.randn(n, dtype=dtype_of(T, dtype)) for n in SIZES])
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -100,8 +100,7 @@ def test_uniform_(dtype):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_normal_(dtype):
-    ulps = 2 * (dtype == "float64")
-    check(lambda T: [T.empty(n, dtype=dtype_of(T, dtype)).normal_(0.3, 0.07) for n in SIZES], ulps=ulps)
+    check(lambda T: [T.empty(n, dtype=dtype_of(T, dtype)).normal_(0.3, 0.07) for n in SIZES])
 
 
 @own_engine
@@ -113,7 +112,7 @@ def test_bernoulli_(dtype):
 @own_engine
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_exponential_(dtype):
-    check(lambda T: [T.empty(n, dtype=dtype_of(T, dtype)).exponential_(0.7) for n in SIZES], ulps=1)
+    check(lambda T: [T.empty(n, dtype=dtype_of(T, dtype)).exponential_(0.7) for n in SIZES])
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int32", "int16", "int8", "uint8", "bool", *FLOATS])
@@ -192,7 +191,8 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_others(name):
-    check(OTHERS[name], ulps=2)
+    # F.rrelu scales its draws with a fused step.
+    check(OTHERS[name], ulps=int(name == "rrelu"))
 
 
 RACES = {

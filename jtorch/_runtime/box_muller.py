@@ -8,9 +8,11 @@ product and sum rounded to single: the product is exact, so only a double roundi
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from jtorch._runtime.rounding import affine
+from jtorch._runtime.rounding import affine, libm
 
 LANES = 8
 BLOCK = 2 * LANES
@@ -198,9 +200,9 @@ def blocks32(unit: np.ndarray, mean: float, std: float) -> np.ndarray:
 def blocks64(unit: np.ndarray, mean: float, std: float) -> np.ndarray:
     """As `blocks32`, in double precision."""
     pairs = unit.reshape(-1, 2, LANES)
-    radius = np.sqrt(-2.0 * np.log(1.0 - pairs[:, 0]))
+    radius = np.sqrt(-2.0 * libm(math.log, 1.0 - pairs[:, 0]))
     angle = (2.0 * np.pi) * pairs[:, 1]
     out = np.empty_like(pairs)
-    np.multiply(radius, np.cos(angle), out=out[:, 0])
-    np.multiply(radius, np.sin(angle), out=out[:, 1])
+    np.multiply(radius, libm(math.cos, angle), out=out[:, 0])
+    np.multiply(radius, libm(math.sin, angle), out=out[:, 1])
     return affine(out.reshape(-1), std, mean)

@@ -36,7 +36,7 @@ import numpy as np
 from jtorch._runtime import dtypes
 from jtorch._runtime.box_muller import BLOCK, blocks32, blocks64
 from jtorch._runtime.generator import Generator
-from jtorch._runtime.rounding import affine, narrow
+from jtorch._runtime.rounding import affine, libm, narrow
 
 _MASK63 = np.uint64((1 << 63) - 1)
 # Ranges from here on take 64 bits a draw.
@@ -118,8 +118,11 @@ def _pair(turn: float, depth: float) -> tuple[float, float]:
     return radius * math.cos(angle), radius * math.sin(angle)
 
 
-def _pairs(generator: Generator, count: int) -> np.ndarray:
-    """Standard normals one after the other, in double precision, as torch draws them singly. Called under the lock."""
+def _pairs(generator: Generator, count: int, *, exact: bool) -> np.ndarray:
+    """Standard normals one after the other, in double precision, as torch draws them singly. Called under the lock.
+
+    Unless `exact` the last bits may differ from torch's, as they may where the result is rounded to a narrower dtype.
+    """
     out = np.empty(count, np.float64)
     start = 0
     if generator.spare_normal is not None and count:
@@ -128,8 +131,8 @@ def _pairs(generator: Generator, count: int) -> np.ndarray:
     if need <= 0:
         return out
     unit = generator.engine.unit53(need + need % 2).reshape(-1, 2)
-    if need <= BLOCK:
-        # So few that the overhead of array passes would be most of the time.
+    if exact or need <= BLOCK:
+        # Exactly the C library's; or so few that the overhead of array passes would be most of the time.
         normals = [z for turn, depth in unit.tolist() for z in _pair(turn, depth)]
         out[start:] = normals[:need]
         if need % 2:
@@ -141,13 +144,14 @@ def _pairs(generator: Generator, count: int) -> np.ndarray:
     sines = radius * np.sin(angle)
     out[start + 1 :: 2] = sines[: need // 2]
     if need % 2:
-        generator.spare_normal = float(sines[-1])
+        # The next draw may be a double one.
+        generator.spare_normal = _pair(*unit[-1].tolist())[1]
     return out
 
 
-def _singly(generator: Generator, count: int, mean: float, std: float) -> np.ndarray:
+def _singly(generator: Generator, count: int, mean: float, std: float, *, exact: bool) -> np.ndarray:
     with generator.lock:
-        return affine(_pairs(generator, count), std, mean)
+        return affine(_pairs(generator, count, exact=exact), std, mean)
 
 
 def normal(
@@ -162,7 +166,7 @@ def normal(
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
     count = _size(shape)
     if count < BLOCK or not contiguous:
-        return narrow(_singly(generator, count, mean, std), dtype).reshape(shape)
+        return narrow(_singly(generator, count, mean, std, exact=dtype == np.float64), dtype).reshape(shape)
     tail = count % BLOCK
     engine = generator.engine
     wide = dtype == np.float64
@@ -339,7 +343,8 @@ def exponential(generator: Generator, shape, dtype, rate: float = 1.0) -> np.nda
         )
     if not rate > 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={rate:g}")
-    out = np.log1p(-_unit53(generator, _size(shape)))
+    out = -_unit53(generator, _size(shape))
+    out = libm(math.log1p, out) if dtype == np.float64 else np.log1p(out)
     out *= -1.0 / rate
     return narrow(out, dtype).reshape(shape)
 
@@ -361,7 +366,14 @@ def log_normal(generator: Generator, shape, dtype, mean: float = 1.0, std: float
     dtype = _floating(dtype, "log_normal_cpu")
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std:g}")
-    return narrow(np.exp(_singly(generator, _size(shape), mean, std)), dtype).reshape(shape)
+    normals = _singly(generator, _size(shape), mean, std, exact=dtype == np.float64)
+    with np.errstate(over="ignore"):
+        out = np.exp(normals)
+    if dtype == np.float64:
+        # `math.exp` raises where C overflows.
+        finite = np.isfinite(out)
+        out[finite] = libm(math.exp, normals[finite])
+    return narrow(out, dtype).reshape(shape)
 
 
 def cauchy(generator: Generator, shape, dtype, median: float = 0.0, sigma: float = 1.0) -> np.ndarray:
@@ -375,7 +387,9 @@ def cauchy(generator: Generator, shape, dtype, median: float = 0.0, sigma: float
     if not sigma > 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma:g}")
     unit = _unit53(generator, _size(shape))
-    return narrow(affine(np.tan(np.pi * (unit - 0.5)), sigma, median), dtype).reshape(shape)
+    angle = np.pi * (unit - 0.5)
+    tangent = libm(math.tan, angle) if dtype == np.float64 else np.tan(angle)
+    return narrow(affine(tangent, sigma, median), dtype).reshape(shape)
 
 
 def rrelu_noise(generator: Generator, count: int, dtype, lower: float, upper: float) -> np.ndarray:

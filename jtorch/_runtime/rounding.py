@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+
+# Elements per pass of `libm`: bounds the Python numbers alive at once.
+_CHUNK = 1 << 14
+
+
+def libm(function: Callable[[float], float], x: np.ndarray) -> np.ndarray:
+    """One of `math`'s functions of each element of a float64 array.
+
+    torch's scalar loops call the C library, as `math` does. NumPy's loops are chosen by the processor, and some are off
+    by an ulp. So where double precision is the result's own this pays its 50 ns an element; what is rounded to less
+    takes NumPy's.
+    """
+    flat, out = x.reshape(-1), np.empty(x.shape, np.float64)
+    result = out.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK]
+        result[start : start + _CHUNK] = np.fromiter(map(function, part.tolist()), np.float64, part.size)
+    return out
 
 
 def fma64(x: np.ndarray, factor: float, addend: float) -> np.ndarray:
