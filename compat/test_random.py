@@ -195,6 +195,13 @@ def test_others(name):
     check(OTHERS[name], ulps=int(name == "rrelu"))
 
 
+@pytest.mark.parametrize("shape", [(0,), (2, 0)])
+def test_multinomial_without_categories(shape):
+    for module in (torch, jtorch):
+        with pytest.raises(RuntimeError, match=r"invalid multinomial distribution \(sum of probabilities <= 0\)"):
+            module.multinomial(module.ones(shape), 2, replacement=True)
+
+
 RACES = {
     "multinomial_one": lambda T: T.multinomial(T.arange(1.0, 40.0), 1),
     "multinomial_without": lambda T: T.multinomial(T.arange(1.0, 41.0).view(4, 10), 7),

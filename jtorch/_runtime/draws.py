@@ -419,7 +419,7 @@ def multinomial(
         raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
     if categories > 1 << 24:
         raise RuntimeError("number of categories cannot exceed 2^24")
-    if weights.size == 0:
+    if weights.ndim == 2 and not len(weights):
         return np.empty((*weights.shape[:-1], num_samples), np.int64)
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
