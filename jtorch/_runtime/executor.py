@@ -336,7 +336,8 @@ def mark(*key) -> None:
 def room(kernel: Kernel | None = None) -> None:
     """Makes room for new steps: cuts a trace that is too long, throws away a trie that is too big.
 
-    A loop without a sync is cut between two rounds, if it can be, so that the next trace is the same one again.
+    A loop without a sync is cut between two rounds, if it can be, so that the next trace is the same one again; not one
+    whose rounds make one graph, which a backward will want whole.
     """
     global _nodes_in_trie
     if T.at is BUSY:
@@ -345,7 +346,7 @@ def room(kernel: Kernel | None = None) -> None:
         _mark_mode()
     if T.at.depth >= LOOP:
         if T.region is None:
-            if T.at.depth >= MAX_TRACE or T.at.opening is kernel:
+            if T.at.depth >= MAX_TRACE or (T.at.opening is kernel and settled()):
                 flush()
         elif T.at.depth >= MAX_REGION:
             flush(f"more than {MAX_REGION} operations")

@@ -13,6 +13,7 @@ import numpy as np
 from jtorch._runtime import devices, dtypes, executor
 from jtorch._runtime.avals import aval, contiguous_strides, is_dense
 from jtorch._runtime.executor import Value
+from jtorch._runtime.jax_internals import put
 from jtorch._runtime.kernel import Kernel
 from jtorch._tensor.base import Tensor, new
 from jtorch._tensor.derive import call, copy_out
@@ -64,9 +65,7 @@ def place(array, dtype: dtypes.dtype, device) -> Value:
     a = aval(array.shape, dtype, where)
     v = Value(a, executor.INFERENCE if executor.T.inference else -1)
     if where is not devices.META:
-        v.array = jax.device_put(
-            np.ascontiguousarray(array).reshape(array.shape), devices.to_jax(where), may_alias=False
-        )
+        v.array = put(np.ascontiguousarray(array).reshape(array.shape), devices.to_jax(where))
     if log is not None:
         log.made.append(v)
     return v

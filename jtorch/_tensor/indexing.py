@@ -12,6 +12,7 @@ from jtorch._ops.specialise import ordered_strides
 from jtorch._runtime import devices, dtypes, executor
 from jtorch._runtime.avals import Aval, aval
 from jtorch._runtime.executor import T, Value
+from jtorch._runtime.jax_internals import put
 from jtorch._tensor import index_plan
 from jtorch._tensor.base import Tensor, new
 from jtorch._tensor.creation import check_number, full, tensor
@@ -90,7 +91,7 @@ def _indices(p, t: Tensor) -> tuple[tuple[int, ...], list[Tensor]]:
 
 
 def _from_host(array: np.ndarray) -> Tensor:
-    return _wrap(executor.of(jax.device_put(array, devices.to_jax(devices.CPU))))
+    return _wrap(executor.of(put(np.ascontiguousarray(array), devices.to_jax(devices.CPU))))
 
 
 def _wrap(v: Value) -> Tensor:

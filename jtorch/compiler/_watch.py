@@ -49,14 +49,16 @@ def trusted(code: CodeType) -> bool:
 
 
 def _users(frame) -> bool:
-    """Whether a frame is the user's: not jtorch's, nor one of Python's library that jtorch called."""
+    """Whether a frame is the user's: not jtorch's, nor one that jtorch called, nor one of a module being imported."""
+    inner = True  # still in Python's library, on the way out to whoever called it
     while frame is not None:
-        code = frame.f_code
-        if trusted(code):
+        name = frame.f_code.co_filename
+        if name.startswith("<frozen importlib"):
             return False
-        name = code.co_filename
-        if not name.startswith(_STDLIB) or "site-packages" in name:
-            return True
+        if inner:
+            if trusted(frame.f_code):
+                return False
+            inner = name.startswith(_STDLIB) and "site-packages" not in name
         frame = frame.f_back
     return True
 
