@@ -157,6 +157,13 @@ def test_randperm_dtypes(dtype):
     check(lambda T: T.randperm(100, dtype=dtype_of(T, dtype)))
 
 
+def _rrelu_gradient(T, dtype):
+    x = (T.arange(-100, 100) / 32).to(dtype).requires_grad_()
+    y = T.nn.functional.rrelu(x, training=True)
+    y.backward((T.arange(200) / 64).to(dtype))
+    return [y, x.grad, y.grad_fn.name()]
+
+
 OTHERS = {
     "bernoulli_input": lambda T: T.bernoulli(T.linspace(0, 1, 50)),
     "bernoulli_input_p": lambda T: T.bernoulli(T.zeros(50), 0.2),
@@ -185,14 +192,36 @@ OTHERS = {
         T.empty(8, 6)[::2, 1:4].normal_(),
     ],
     "rrelu": lambda T: T.nn.functional.rrelu(T.linspace(-3, 3, 41), training=True),
+    "rrelu_": lambda T: T.nn.functional.rrelu_(T.linspace(-3, 3, 24).view(4, 6).t(), training=True),
+    "rrelu_double": lambda T: T.nn.functional.rrelu(T.linspace(-3, 3, 41).double(), 0.1, 0.9, training=True),
+    "rrelu_bfloat16": lambda T: _rrelu_gradient(T, T.bfloat16),
+    "rrelu_gradient": lambda T: _rrelu_gradient(T, T.float32),
+    "rrelu_special": lambda T: T.nn.functional.rrelu(
+        T.tensor([float("nan"), -float("inf"), -0.0, 0.0, -1.0]), training=True
+    ),
     "standard_gamma": lambda T: T._standard_gamma(T.linspace(0.3, 9, 40)),
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_others(name):
-    # F.rrelu scales its draws with a fused step.
-    check(OTHERS[name], ulps=int(name == "rrelu"))
+    check(OTHERS[name])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int64", "complex64"])
+def test_rrelu_refuses(dtype):
+    """Another dtype is refused before any number is drawn, and so is a bound that is not finite."""
+
+    def words(T):
+        T.manual_seed(0)
+        out = []
+        for x, bounds in ((T.ones(3).neg().to(dtype_of(T, dtype)), ()), (T.ones(3), (0.0, float("inf")))):
+            with pytest.raises((NotImplementedError, RuntimeError)) as e:
+                T.nn.functional.rrelu(x, *bounds, training=True)
+            out.append((e.type.__name__, str(e.value)))
+        return [*map(str, out), T.rand(2)]
+
+    check(words)
 
 
 @pytest.mark.parametrize("shape", [(0,), (2, 0)])

@@ -13,7 +13,7 @@ Draws whose consumption depends on the values drawn (Poisson, gamma, binomial) a
     bernoulli_of(g, p_array, dtype=None)              bernoulli(p_tensor), bernoulli_(p_tensor)
     exponential, geometric, log_normal, cauchy        the in-place methods of those names
     multinomial(g, probabilities, n, replacement)     multinomial; int64
-    rrelu_noise(g, shape, dtype, lower, upper)        one draw for each negative input, in order
+    rrelu_noise(g, count, dtype, lower, upper)        one draw for each negative input, in order
     memory_order(shape, strides)                      the order of dimensions in which torch fills a strided tensor
 
 torch.normal with tensors draws `normal(g, shape, dtype)`, then multiplies and adds. A complex draw is a real one of
@@ -393,7 +393,7 @@ def cauchy(generator: Generator, shape, dtype, median: float = 0.0, sigma: float
 
 
 def rrelu_noise(generator: Generator, count: int, dtype, lower: float, upper: float) -> np.ndarray:
-    """The slopes of `count` negative inputs, in the order of the input's elements."""
+    """The slopes of `count` negative inputs, in the order of the input's elements; of float32 for a bfloat16 input."""
     low, high = (float(np.asarray(bound, dtype)) for bound in (lower, upper))
     slopes = _unit53(generator, count)
     slopes *= high - low

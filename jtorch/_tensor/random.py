@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -566,6 +567,30 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     with stream.lock:
         picked = draws.multinomial(stream, weights, num_samples, replacement)
     return _finish(wrap(place(picked, dtypes.int64, input.device)), out, "multinomial")
+
+
+def rrelu_slopes(input: Tensor, lower: float, upper: float) -> Tensor:
+    """Slopes of [lower, upper] where `input` is not positive, ones elsewhere; in float32 for a bfloat16 input."""
+    d, a = input.dtype, input._shape_aval()
+    if d.category != dtypes.FLOATING or d is dtypes.float16:
+        raise NotImplementedError(f"\"rrelu_with_noise_out_cpu\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
+    for name, bound in (("lower", lower), ("upper", upper)):
+        if not math.isfinite(bound):
+            raise RuntimeError(f"rrelu: {name} bound must be finite, got {_g(bound)}")
+    kind = dtypes.float32 if d is dtypes.bfloat16 else d
+    shape = tuple(a.shape)
+
+    def host(g):
+        leaks = input.detach()._host() <= 0
+        slopes = np.ones(shape, kind.np)
+        slopes[leaks] = draws.rrelu_noise(g, int(leaks.sum()), kind.np, lower, upper)
+        return slopes
+
+    def key_draw(key):
+        leaks = jnp.asarray(input.detach()._host()) <= 0
+        return jnp.where(leaks, jax.random.uniform(key, shape, kind.np, lower, upper), 1)
+
+    return _drawn(a.device, shape, kind, None, host, key_draw)
 
 
 def _from_parameters(name, sample):

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import jtorch
 from jtorch._ops.registry import OPS, Op
 from jtorch._tensor.composites import outside
-from jtorch._tensor.derive import call, in_place, namespace
+from jtorch._tensor.derive import call, check_in_place, in_place, namespace, store_in_place
+from jtorch._tensor.random import rrelu_slopes
+from jtorch._tensor.storage import value_of
 from jtorch._tensor.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -225,13 +227,13 @@ def rrelu(
         raise RuntimeError("Lower bound should be less than or equal to the upper bound")
     if not training:
         return _derived["leaky_relu"](input, (lower + upper) / 2, inplace=inplace)
-    with jtorch.no_grad():
-        # torch draws for the elements that are not positive and for no other.
-        leaks = input <= 0
-        slopes = jtorch.ones_like(input)
-        drawn = jtorch.empty(int(leaks.sum()), dtype=jtorch.float64).uniform_(lower, upper)
-        slopes[leaks] = drawn.to(device=input.device, dtype=input.dtype)
-    return input.mul_(slopes) if inplace else input * slopes
+    if inplace:
+        check_in_place(input)
+    slopes = rrelu_slopes(input, lower, upper)
+    if not inplace:
+        return call("_rrelu_with_noise", slopes, input.contiguous())
+    store_in_place(input, value_of(call("_rrelu_with_noise", slopes, input)), "rrelu_")
+    return input
 
 
 def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:
