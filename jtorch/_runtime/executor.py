@@ -737,6 +737,21 @@ class _ColdProgram:
         return [env[i] for i in self.slots]
 
 
+def _with_backwards(ops: list[Step]) -> dict[Step, Step]:
+    """The operations with a loop whose backward is in the same trace, each with that."""
+    found: dict[Step, Step] = {}
+    for b in ops:
+        if b.kernel.shares is None:
+            continue
+        kernel, _, _, kept = b.kernel.shares
+        for f in ops:
+            same = f.kernel is kernel and f.numbers == b.numbers and tuple(f.ins[i] for i in kept) == b.ins[: len(kept)]
+            if same and f not in found:
+                found[f] = b
+                break
+    return found
+
+
 class _HotProgram:
     """A trace as one compiled program. The inputs in the slots `donated` give their memory to results."""
 
@@ -756,15 +771,23 @@ class _HotProgram:
         self.floats = sorted({i for s in ops for k, i in s.numbers if k == "f"})
         self.ints = sorted({i for s in ops for k, i in s.numbers if k == "i"})
         given, kept = self.donated, self.kept
+        backwards = _with_backwards(ops)
+        forwards = {b: f for f, b in backwards.items()}
         place = {("f", i): n for n, i in enumerate(self.floats)} | {("i", i): n for n, i in enumerate(self.ints)}
 
         def trace(given_arrays, kept_arrays, floats, ints):
             env = dict(zip(given, given_arrays, strict=True)) | dict(zip(kept, kept_arrays, strict=True))
+            pulls = {}
             for at, s in enumerate(ops):
                 args = [env[i] for i in s.ins]
                 numbers = [(floats if n[0] == "f" else ints)[place[n]] for n in s.numbers]
                 with jax.named_scope(f"{SCOPE}{at}"):
-                    results = s.kernel.fn(*args, *numbers)
+                    if s in backwards:
+                        results, pulls[s] = s.kernel.with_pull(*backwards[s].kernel.shares[1:3], args, numbers)
+                    elif s in forwards:
+                        results = pulls.pop(forwards[s])(args[len(s.kernel.shares[3]) :])
+                    else:
+                        results = s.kernel.fn(*args, *numbers)
                 for slot, r in enumerate(results, s.slot):
                     env[slot] = r
             return [env[i] for i in slots]

@@ -17,7 +17,7 @@ ArrayImpl = type(jax.numpy.zeros(()))  # the concrete array's class: one type co
 _SHARDINGS: dict[Any, SingleDeviceSharding] = {}
 
 
-def put(array: np.ndarray, device: jax.Device) -> jax.Array:
+def put(array: np.ndarray, device: Any) -> jax.Array:
     """A copy of a host array on a device: `jax.device_put` without its generality, which costs ten times the copy."""
     sharding = _SHARDINGS.get(device)
     if sharding is None:
@@ -39,6 +39,16 @@ class Traced:
 
     def __call__(self, *args) -> tuple:
         return tuple(core.eval_jaxpr(self.closed.jaxpr, self.closed.consts, *args))
+
+    def loops(self) -> bool:
+        """Whether there is a loop in it."""
+        stack = [self.closed.jaxpr]
+        while stack:
+            for eqn in stack.pop().eqns:
+                if eqn.primitive.name in ("scan", "while"):
+                    return True
+                stack.extend(core.jaxprs_in_params(eqn.params))
+        return False
 
 
 def trace(fn, structs) -> tuple[Traced, list]:

@@ -80,7 +80,7 @@ class Kernel:
 
     __slots__ = (
         "_calls", "_compiled", "_reads", "_vjps", "autocast", "backward", "dead", "differentiable", "fn", "grad_name", "id", "inputs", "memory", "name",
-        "names", "numbers", "out", "places", "saves_both", "saves_output", "settings",
+        "names", "numbers", "out", "places", "saves_both", "saves_output", "settings", "shares",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +106,9 @@ class Kernel:
         self.name, self.fn, self.inputs, self.numbers = name, fn, inputs, numbers
         self.grad_name = grad_name or name
         self.dead: tuple[bool, ...] = ()  # of a vjp of a vjp: which results no cotangent has a part in, where any is so
+        # Of the vjp of a kernel with a loop in it: that kernel, `needs`, `given`, and the inputs that it reads. Inside one
+        # program the two run the loop once (see `with_pull`); XLA would not find out that it is the same.
+        self.shares: Any = None
         self.backward = ""  # the node whose work this is, where it is a vjp: "MulBackward0"
         self.saves_output, self.saves_both, self.memory = saves_output, saves_both, memory
         self.settings = settings  # what the operation was called with besides arrays, by parameter
@@ -160,6 +163,20 @@ class Kernel:
             found = self._reads[needs] = self.vjp(needs, given)[1]
         return found
 
+    def with_pull(self, needs, given, arrays, numbers) -> tuple[tuple, Callable[[Any], tuple]]:
+        """The results, and what gives the gradients from their cotangents without computing them again."""
+        wanted = [i for i, need in enumerate(needs) if need]
+
+        def forward(*at):
+            redo = list(arrays)
+            for i, a in zip(wanted, at, strict=True):
+                redo[i] = a
+            out = self.fn(*redo, *numbers)
+            return [out[i] for i, g in enumerate(given) if g], out
+
+        _, pull, out = jax.vjp(forward, *[arrays[i] for i in wanted], has_aux=True)
+        return out, lambda cts: tuple(_conj(g) for g in pull([_conj(ct) for ct in cts]))
+
     def _make_vjp(self, needs, given):
         fn, n = self.fn, len(self.inputs)
         wanted = [i for i, need in enumerate(needs) if need]
@@ -201,6 +218,8 @@ class Kernel:
             out=tuple(self.inputs[i].with_strides(None) for i in wanted),
         )
         kernel.backward = self.grad_name
+        if isinstance(fn, jax_internals.Traced) and fn.loops():
+            kernel.shares = self, needs, given, tuple(kept)
         # torch's backwards are made of operations, one of which may not lead to an input: that has no gradient then.
         if not all(any(u[n + len(numbers) :]) for u in alone):
             kernel.dead = tuple(not any(u[n + len(numbers) :]) for u in alone)

@@ -91,6 +91,14 @@ def make(t: Tensor, name: str, statics, build, grad_name: str | None = None) -> 
 def _dynamic(t: Tensor, name: str, statics, build, number: int, delta: int) -> Tensor:
     """A view whose place is a run-time number."""
     v = value_of(t)
+    slot = v.slot if v.slot >= 0 else executor.enter(v)
+    step = T.at.children.get((name, slot, statics, "dynamic"))
+    if step is not None and executor.get_ident() == T.owner:
+        T.numbers[step.slot * executor.NUMBERS] = number
+        r = Value(step.aval, step.slot, step.node)
+        T.made[step.slot] = executor.ref(r)
+        T.at = step
+        return share(t, r, t._offset + delta)
     key = (name, v.aval, statics, "dynamic")
     kernel = _KERNELS.get(key)
     if kernel is None:
@@ -99,7 +107,7 @@ def _dynamic(t: Tensor, name: str, statics, build, number: int, delta: int) -> T
         kernel = _KERNELS[key] = Kernel(
             name, lambda x, i: (fn(x, i),), (v.aval,), "i", grad_name=grad_name, out=(out,), memory="view"
         )
-    r = executor.record(kernel, (v,), (number,))[0]
+    r = executor.record(kernel, (v,), (number,), lambda slots: (name, slots[0], statics, "dynamic"))[0]
     return share(t, r, t._offset + delta)
 
 
