@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from array import array as PythonArray
 from typing import Any
 
 import jax
@@ -84,7 +85,12 @@ def _host_array(data, dtype: dtypes.dtype | None) -> tuple[np.ndarray, dtypes.dt
     """Python data as a NumPy array of the dtype torch would give it."""
     if isinstance(data, np.ndarray | np.generic):
         array = np.asarray(data)
-        if array.dtype == object or array.dtype.kind in "US":
+        if not array.dtype.isnative:
+            raise ValueError(
+                "given numpy array has byte order different from the native byte order. Conversion between byte orders "
+                "is currently not supported."
+            )
+        if array.dtype.kind not in "biufcV" or array.dtype.fields or array.dtype.char in "gG":
             raise TypeError(_NO_SUCH_ARRAY.format(array.dtype.type.__name__))
         if any(n < 0 for n in array.strides):
             raise ValueError(
@@ -92,16 +98,62 @@ def _host_array(data, dtype: dtypes.dtype | None) -> tuple[np.ndarray, dtypes.dt
                 "currently supported. (You can probably work around this by making a copy of your array  with array.copy().) "
             )
         found = dtype or dtypes.from_numpy(array.dtype)
-        return array.astype(found.np), found
+        return cast_array(array, found), found
     kind = type(data)
     if kind is float or kind is int or kind is bool or kind is complex:
         found = dtype or dtypes.of_number(data)
         return _number_array(data, found), found
     shape = _nested_shape(data)
     flat: list = []
-    _flatten_into(data, shape, 0, flat)
+    _flatten_into(data, shape, 0, flat, dtype)
     found = dtype or _infer(flat)
     return _number_array([_plain(x) for x in flat], found).reshape(shape), found
+
+
+def cast_array(array: np.ndarray, dtype: dtypes.dtype) -> np.ndarray:
+    """A host array in another dtype, with torch's result where it is past the dtype's range."""
+    if dtype is dtypes.float8_e4m3fn and array.dtype != dtype.np:
+        # Of the 8-bit floats this one alone has no infinity: what is past its range, infinity too, is its largest.
+        limit = dtypes.finfo(dtype).max
+        array = np.clip(array.real, -limit, limit)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.astype(dtype.np)
+
+
+def _as_number(x: Any, dtype: dtypes.dtype) -> Any:
+    """A leaf as a number by the protocol that torch asks for when it is told the dtype."""
+    if isinstance(x, int | float | complex):
+        return x
+    if dtype.category == dtypes.INTEGRAL:
+        inexact = isinstance(x, Tensor) and x.dtype.category >= dtypes.FLOATING
+        if dtype is dtypes.uint64:
+            raise TypeError("an integer is required")
+        if inexact:
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        if not hasattr(x, "__index__"):
+            raise TypeError(f"'{_full_name(x)}' object cannot be interpreted as an integer")
+        return x.item() if isinstance(x, Tensor | jax.Array) else x.__index__()
+    if isinstance(x, Tensor | jax.Array | np.bool_):
+        return x
+    if dtype is dtypes.bool:
+        if not hasattr(x, "__index__"):
+            raise TypeError(f"'{_full_name(x)}' object cannot be interpreted as an integer")
+        return bool(x.__index__())
+    if isinstance(x, np.generic):
+        return x
+    if hasattr(x, "__float__"):
+        return float(x)
+    if hasattr(x, "__index__"):
+        return x.__index__()
+    raise TypeError(f"must be real number, not {_full_name(x)}")
+
+
+def _full_name(x: Any) -> str:
+    """A type's name as C has it: with its module where it is written in C and not built in."""
+    name, at = type(x).__name__, type(x).__module__.partition(".")[0]
+    if at == "jtorch":
+        return f"torch.{name}"
+    return f"numpy.{name}" if isinstance(x, np.generic | np.ndarray) else name
 
 
 def _number_array(data, dtype: dtypes.dtype) -> np.ndarray:
@@ -110,6 +162,12 @@ def _number_array(data, dtype: dtypes.dtype) -> np.ndarray:
         values = data if isinstance(data, list) else [data]
         info = np.iinfo(dtype.np)
         for x in values:
+            if dtype is dtypes.uint64:
+                if not isinstance(x, int):
+                    raise TypeError("an integer is required")
+                if not 0 <= x < 2**64:
+                    raise OverflowError("can't convert negative int to unsigned" if x < 0 else "int too big to convert")
+                continue
             if isinstance(x, complex):
                 raise TypeError("'complex' object cannot be interpreted as an integer")
             if (
@@ -121,15 +179,14 @@ def _number_array(data, dtype: dtypes.dtype) -> np.ndarray:
                     raise ValueError("Overflow when unpacking long long")
                 raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
         if dtype is dtypes.uint64:
-            array = np.array([int(x) % 2**64 for x in values], np.uint64)
+            array = np.array(values, np.uint64)
         else:
             array = np.array([int(x) for x in values], np.int64).astype(dtype.np)
         return array if isinstance(data, list) else array.reshape(())
     if dtype.category == dtypes.FLOATING:
         if any(isinstance(x, complex) for x in (data if isinstance(data, list) else [data])):
             raise TypeError("must be real number, not complex")
-        with np.errstate(over="ignore"):
-            return np.array(data, np.float64).astype(dtype.np)
+        return cast_array(np.array(data, np.float64), dtype)
     return np.array(data, dtype.np)
 
 
@@ -198,37 +255,50 @@ def _nested_shape(data) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _flatten_into(data, shape, depth: int, flat: list) -> None:
+def _flatten_into(data, shape, depth: int, flat: list, dtype: dtypes.dtype | None = None) -> None:
     if depth == len(shape):
-        if isinstance(data, int | float | complex | np.generic):
+        if isinstance(data, int | float | complex):
+            flat.append(data)
+        elif dtype is not None and not isinstance(data, str | bytes | list | tuple):
+            if isinstance(data, Tensor | jax.Array) and math.prod(data.shape) != 1:
+                raise ValueError("only one element tensors can be converted to Python scalars")
+            flat.append(_as_number(data, dtype))
+        elif isinstance(data, np.generic):
             flat.append(data)
         elif isinstance(data, Tensor | jax.Array):
             if math.prod(data.shape) != 1:
                 raise ValueError("only one element tensors can be converted to Python scalars")
             flat.append(data)
         elif isinstance(data, list | tuple):
-            if flat and isinstance(flat[0], int) and not isinstance(flat[0], bool):
+            counts = isinstance(flat[0], int) and not isinstance(flat[0], bool) if flat else False
+            if dtype is dtypes.uint64:
+                raise TypeError("an integer is required")
+            if counts if dtype is None else dtype.category <= dtypes.INTEGRAL:
                 raise TypeError(f"'{type(data).__name__}' object cannot be interpreted as an integer")
             raise TypeError(f"must be real number, not {type(data).__name__}")
+        elif isinstance(data, bytes):
+            raise TypeError("new(): invalid data type 'bytes'")
         elif isinstance(data, str):
             # torch takes a string for a sequence, but only where it looks for the shape: at the first leaf.
             if depth and not flat:
                 raise ValueError("too many dimensions 'str'")
             raise TypeError("new(): invalid data type 'str'")
         else:
-            raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
+            raise RuntimeError(f"Could not infer dtype of {_full_name(data)}")
         return
     if not _is_sequence(data):
         raise TypeError("not a sequence")
     if isinstance(data, np.ndarray):
         if tuple(data.shape) != tuple(shape[depth:]):
             raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {len(data)})")
-        flat.extend(data.reshape(-1))
+        flat.extend(data.reshape(-1) if dtype is None else [_as_number(x, dtype) for x in data.reshape(-1)])
         return
-    if len(data) != shape[depth]:
+    if len(data) != shape[depth] and 0 not in shape:
         raise ValueError(f"expected sequence of length {shape[depth]} at dim {depth} (got {len(data)})")
+    if shape[depth] == 0:
+        return
     for x in data:
-        _flatten_into(x, shape, depth + 1, flat)
+        _flatten_into(x, shape, depth + 1, flat, dtype)
 
 
 def tensor(
@@ -252,7 +322,18 @@ def tensor(
         t = t.to(device=devices.canonical(device), dtype=dtype or t.dtype)
         return wrap(detached(value_of(t)), requires_grad)
     array, found = _host_array(data, as_dtype("tensor", dtype))
-    return wrap(place(array, found, device), requires_grad)
+    t = wrap(place(array, found, device), requires_grad)
+    if isinstance(data, np.ndarray):
+        _lay_out_as(data, t)
+    return t
+
+
+def _lay_out_as(array: np.ndarray, t: Tensor) -> None:
+    """Gives a new tensor of a dense array its order in memory; of another, the usual one stays."""
+    if array.ndim > 1 and array.size and not array.flags.c_contiguous:
+        order = sorted(range(array.ndim), key=lambda d: -array.strides[d])
+        if array.transpose(order).flags.c_contiguous:
+            t._value = alias(t._value, tuple(n // array.itemsize for n in array.strides))
 
 
 def as_tensor(data: Any, dtype: dtypes.dtype | None = None, device=None) -> Tensor:
@@ -264,29 +345,58 @@ def as_tensor(data: Any, dtype: dtypes.dtype | None = None, device=None) -> Tens
 
 def asarray(obj: Any, *, dtype=None, device=None, copy: bool | None = None, requires_grad: bool = False) -> Tensor:
     """`obj` as a tensor, with or without a copy."""
-    t = as_tensor(obj, dtype, device)
+    if isinstance(obj, bytes | bytearray | memoryview | PythonArray):
+        t = frombuffer(obj, dtype=dtype or dtypes.get_default_dtype()).to(devices.canonical(device))
+    else:
+        if copy is False and isinstance(obj, np.generic):
+            raise RuntimeError("can't alias NumPy scalars. Either remove copy=False or transform it in a ndarray. ")
+        if copy is False and not isinstance(obj, Tensor | jax.Array | np.ndarray):
+            raise ValueError("can't alias arbitrary sequence into a tensor.")
+        t = as_tensor(obj, dtype, device)
     if copy and t is obj:
         t = t.clone()
     if requires_grad and not t.requires_grad:
-        t = t.detach().requires_grad_()
+        return wrap(value_of(t.detach()), True)
     return t if requires_grad or not t.requires_grad else t.detach()
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A NumPy array's elements as a tensor. Differs from torch: a copy, so later writes to either stay apart."""
     if not isinstance(ndarray, np.ndarray):
-        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+        raise TypeError(f"expected np.ndarray (got {_full_name(ndarray)})")
     array, dtype = _host_array(ndarray, None)
     t = wrap(place(array, dtype, devices.CPU))
-    strides = tuple(n // dtype.itemsize for n in ndarray.strides)
-    order = sorted(range(ndarray.ndim), key=lambda d: -strides[d])
-    if not ndarray.flags.c_contiguous and ndarray.transpose(order).flags.c_contiguous:
-        t._value = alias(t._value, strides)
+    _lay_out_as(ndarray, t)
     return t
 
 
-def frombuffer(buffer, *, dtype: dtypes.dtype, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
+def frombuffer(
+    buffer, *, dtype: dtypes.dtype | None = None, count: int = -1, offset: int = 0, requires_grad: bool = False
+) -> Tensor:
     """A 1-d tensor of the bytes of a buffer, as a copy."""
+    if dtype is None:
+        raise TypeError('frombuffer() missing 1 required positional arguments: "dtype"')
+    try:
+        length = memoryview(buffer).nbytes
+    except TypeError:
+        raise ValueError("object does not implement Python buffer protocol.") from None
+    size = dtype.itemsize
+    if not length or not count:
+        raise ValueError(f"both buffer length ({length}) and count ({count}) must not be 0")
+    if not 0 <= offset < length:
+        raise ValueError(
+            f"offset ({offset} bytes) must be non-negative and no greater than buffer length ({length} bytes) minus 1"
+        )
+    if count < 0 and (length - offset) % size:
+        raise ValueError(
+            f"buffer length ({length - offset} bytes) after offset ({offset} bytes) must be a multiple of element size "
+            f"({size})"
+        )
+    if count > 0 and offset + count * size > length:
+        raise ValueError(
+            f"requested buffer length ({count} * {size} bytes) after offset ({offset} bytes) must not be greater than "
+            f"actual buffer length ({length} bytes)"
+        )
     array = np.frombuffer(buffer, dtype.np, count, offset)
     return wrap(place(array, dtype, devices.CPU), requires_grad)
 
@@ -311,14 +421,16 @@ def legacy_tensor(cls, *args, device=None, dtype=None) -> Tensor:
         raise TypeError(f"new(): data must be a sequence (got {type(args[0]).__name__})")
     if not args:
         t = empty((0,), dtype=dtype, device=device)
+    elif len(args) == 1 and _is_sequence(args[0]) and not isinstance(args[0], type(aval((), dtype).shape)):
+        t = tensor(args[0], dtype=dtype, device=device)
     elif (
         len(args) == 1
-        and isinstance(args[0], list | tuple | np.ndarray)
-        and not isinstance(args[0], type(aval((), dtype).shape))
+        and not isinstance(args[0], tuple)
+        and (isinstance(args[0], str) or not hasattr(args[0], "__index__"))
     ):
-        t = tensor(
-            np.asarray(args[0]) if isinstance(args[0], np.ndarray) else list(args[0]), dtype=dtype, device=device
-        )
+        if isinstance(args[0], str | bytes):
+            raise TypeError(f"new(): invalid data type '{type(args[0]).__name__}'")
+        raise TypeError(f"new(): data must be a sequence (got {_full_name(args[0])})")
     else:
         t = empty(*args, dtype=dtype, device=device)
     return t if cls is Tensor else Tensor._make_subclass(cls, t)
@@ -352,12 +464,27 @@ def sizes(args, name: str = "empty") -> tuple[int, ...]:
                 f'of ints,but got {type(n).__name__}"'
             )
         found.append(n.__index__())
+        if found[-1] >= 2**63:
+            raise TypeError(
+                f"{name}(): argument 'size' failed to unpack the object at pos {place_ + 1} with error \"Overflow when "
+                'unpacking long long"'
+            )
     for n in found:
         if n < 0:
             if name == "zeros":
                 raise RuntimeError("zeros: Dimension size must be non-negative.")
             raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {found}")
     return tuple(found)
+
+
+def check_size(shape, dtype: dtypes.dtype) -> None:
+    """RuntimeError where a tensor's bytes can't be counted in 64 bits; XLA would end the process."""
+    count, overflowed = 1, False
+    for n in shape:
+        count *= n
+        overflowed = overflowed or count >= 2**63
+    if overflowed or count * dtype.itemsize >= 2**63:
+        raise RuntimeError(f"Storage size calculation overflowed with sizes={list(shape)}")
 
 
 _PYTHON_TYPES = {float: dtypes.float64, int: dtypes.int64, bool: dtypes.bool, complex: dtypes.complex128}
@@ -392,6 +519,7 @@ def make(
     key = (name, shape, dtype, where, statics, kinds)
     kernel = _KERNELS.get(key)
     if kernel is None:
+        check_size(shape, dtype)
         fn = build(shape, dtype.np, *statics)
         kernel = _KERNELS[key] = Kernel(
             name, lambda *n: (fn(*n),), (), kinds, out=(aval(shape, dtype, where),), differentiable=False
@@ -647,6 +775,9 @@ def _plain(n):
     return n.item() if isinstance(n, Tensor | np.generic | jax.Array) else n
 
 
+_NO_ARANGE = {"uint16", "uint32", "uint64"} | {d.name for d in dtypes.SCALAR_NAMES if d.name.startswith("float8")}
+
+
 def arange(
     start=0, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False
 ) -> Tensor:
@@ -663,6 +794,8 @@ def arange(
     dtype = as_dtype("arange", dtype) or (
         out.dtype if out is not None else dtypes.int64 if whole else dtypes.get_default_dtype()
     )
+    if not (dtypes.INTEGRAL <= dtype.category <= dtypes.FLOATING) or dtype.name in _NO_ARANGE:
+        raise NotImplementedError(f"\"arange_cpu\" not implemented for '{dtypes.SCALAR_NAMES[dtype]}'")
     if step == 0:
         raise RuntimeError("step must be nonzero")
     if not (math.isfinite(start) and math.isfinite(end)):
@@ -695,6 +828,8 @@ def range_(start: Any = 0, end: Any = None, step: Any = 1, **options) -> Tensor:
         UserWarning,
         stacklevel=2,
     )
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
     count = math.floor((end - start) / step) + 1
     options.setdefault("dtype", dtypes.get_default_dtype())
     return arange(0, count, **options) * step + start

@@ -15,7 +15,7 @@ from jtorch._runtime.executor import T, Value
 from jtorch._runtime.jax_internals import put
 from jtorch._tensor import index_plan
 from jtorch._tensor.base import Tensor, new
-from jtorch._tensor.creation import check_number, full, tensor
+from jtorch._tensor.creation import cast_array, check_number, full, tensor
 from jtorch._tensor.derive import FUNCTIONS, cast, check_in_place, values_of
 from jtorch._tensor.storage import alias, value_of, write, write_view
 from jtorch._tensor.views import alias_of, select_at, slice_at, too_few_sizes, unsqueeze
@@ -245,9 +245,14 @@ def _is_number(value) -> bool:
 
 
 def _number_for(t: Tensor, value):
-    if not isinstance(value, Tensor):
+    if isinstance(value, Tensor):
+        return value
+    if not t.dtype.is_floating_point or t.dtype.itemsize >= 4:
         check_number(value, t.dtype)
-    return value
+        return value
+    # torch makes a double of it first, so the narrow floats take an infinity for what is past their range.
+    check_number(value, dtypes.float64)
+    return float(cast_array(np.array(value.real, np.float64), t.dtype))
 
 
 def _as_value(t: Tensor, value, a: Aval) -> Value:

@@ -135,6 +135,7 @@ def _drawn(where, shape, dtype, g, host, key_draw, requires_grad=False) -> Tenso
     stream = _stream(g, where)
     if creation.log is not None:
         return _logged(lambda: _drawn(where, shape, dtype, g, host, key_draw), requires_grad)
+    creation.check_size(shape, dtype)
     if where.type == "cpu":
         with stream.lock:
             return wrap(place(host(stream), dtype, where), requires_grad)
