@@ -1708,7 +1708,7 @@ def second_order_of_common_layers(torch):
         lambda t: torch.nn.functional.gelu(t), lambda t: torch.nn.functional.silu(t), lambda t: t.clamp(0.2, 0.7), lambda t: t[:, [0, 0, 2]],
     ):  # fmt: skip
         x = torch.tensor([[0.1, 0.5, 0.9], [0.3, 0.25, 0.75]], requires_grad=True)
-        (g,) = torch.autograd.grad(f(x).pow(2).sum(), x, create_graph=True)
+        (g,) = torch.autograd.grad(f(x).pow(3).sum(), x, create_graph=True)
         (h,) = torch.autograd.grad(g.pow(2).sum(), x)
         results.append((g, h))
     return results
