@@ -109,4 +109,5 @@ Geometric means (of how many rows).
 
 ## All of it
 {table(rows)}
-"""
+
+{Path(__file__).with_name("misses.md").read_text()}"""

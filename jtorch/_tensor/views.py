@@ -38,6 +38,7 @@ def share(t: Tensor, v: Value, offset: int) -> Tensor:
     return r
 
 
+FEW = 128  # places along a dim of which the first and the last are special
 SEVERAL = 64  # as many views are one operation; more are one each
 
 
@@ -539,9 +540,12 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 
 
 def select_at(t: Tensor, d: int, i: int) -> Tensor:
-    """`select` with a dim and an index that are in range. Only the first and the last place are part of the program."""
+    """`select` with a dim and an index that are in range.
+
+    Only the first and the last place of short dims are part of the program: of a long one (a dataset's) any is as likely.
+    """
     a = t._shape_aval()
-    if i == 0 or i == a.shape[d] - 1:
+    if (i == 0 or i == a.shape[d] - 1) and a.shape[d] <= FEW:
         return make(t, "select", (d, i), _build_select)
     return _dynamic(t, "select", (d,), _build_select_at, i, i * a.stride()[d])
 
