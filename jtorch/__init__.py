@@ -16,6 +16,7 @@ from jtorch._autograd.modes import set_grad_enabled as set_grad_enabled
 from jtorch._runtime import devices as _devices
 from jtorch._runtime import dtypes as _dtypes
 from jtorch._runtime.avals import Size as Size
+from jtorch._runtime.counts import counts as stats  # noqa: F401
 from jtorch._runtime.devices import device as device
 from jtorch._runtime.dtypes import dtype as dtype
 from jtorch._runtime.dtypes import finfo as finfo
@@ -23,7 +24,6 @@ from jtorch._runtime.dtypes import get_default_dtype as get_default_dtype
 from jtorch._runtime.dtypes import iinfo as iinfo
 from jtorch._runtime.dtypes import promote_types as promote_types
 from jtorch._runtime.dtypes import set_default_dtype as set_default_dtype
-from jtorch._runtime.executor import counts as stats  # noqa: F401
 from jtorch._runtime.executor import execution as execution
 from jtorch._tensor import composites as _composites
 from jtorch._tensor import creation as _creation

@@ -25,17 +25,19 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from itertools import starmap
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
+from jtorch._runtime import counts as counts_module
 from jtorch._runtime import devices
 from jtorch._runtime import kernel as kernel_module
 from jtorch._runtime.avals import Aval, of_array
 from jtorch._runtime.dtypes import FLOATING
 from jtorch._runtime.jax_internals import ArrayImpl, outside_traces
 from jtorch._runtime.kernel import MAX_COMPILED, Kernel, compiled, compiler_options, drop_compiled
+from jtorch._runtime.reasons import why
 
 ref = weakref.ref
 R = TypeVar("R")
@@ -211,56 +213,7 @@ lock = threading.RLock()
 materialise: Callable = None  # type: ignore[assignment]
 
 
-class Counts(NamedTuple):
-    """What jtorch has done since the process began, or since the counts were last reset."""
-
-    operations: int  # that were run, recorded or at once
-    at_once: int  # of them: outside any trace (the eager mode, other threads, JAX's own transformations)
-    syncs: int  # runs of a trace: because a value was needed, a step ended, or the trace grew too long
-    cold: int  # of them: operation by operation
-    hot: int  # of them: as one compiled program
-    replays: int  # calls of compiled functions whose Python did not run
-    compiles: int  # traces compiled whole
-    kernels: int  # operations compiled one by one
-    compile_seconds: float  # of the traces, their first run with it
-    run_seconds: float  # in programs, the compiling of kernels and traces with it
-
-    def __str__(self) -> str:
-        return "\n".join(
-            f"{name.replace('_', ' '):16}{value:12.3f}"
-            if isinstance(value, float)
-            else f"{name.replace('_', ' '):16}{value:8}"
-            for name, value in self._asdict().items()
-        )
-
-
-class Stats:
-    """The running counts."""
-
-    def __init__(self):
-        self.reset()
-
-    hot_programs = 0  # held now
-
-    def reset(self):
-        self.operations = self.at_once = self.syncs = self.compiles = self.cold = self.hot = self.replays = (
-            self.kernels
-        ) = 0
-        self.compile_seconds = self.run_seconds = 0.0
-
-
-def counts(reset: bool = False) -> Counts:
-    """How often jtorch recorded, ran and compiled, and how long that took. `print` it for a table.
-
-    reset: begins to count anew.
-    """
-    found = Counts(**{name: getattr(stats, name) for name in Counts._fields})
-    if reset:
-        stats.reset()
-    return found
-
-
-stats = kernel_module.tally = Stats()
+stats = kernel_module.tally = counts_module.stats
 # The profile that is on, told of every run: `run(execute, end, live)` runs a trace, `kernel(kernel, args)` one kernel.
 observer: Any = None
 _nodes_in_trie = 0
@@ -763,7 +716,7 @@ class _HotProgram:
         steps = path(end)
         ops = [s for s in steps if s.kernel is not None]
         self.name = f"{len(ops)} operations ({ops[0].kernel.name} ... {ops[-1].kernel.name})"
-        self.why = _why(end, slots) if "recompiles" in _LOG else ""
+        self.why = why(end, slots) if "recompiles" in _LOG else ""
         for s in (end.root(), *steps):
             s.compiled = True
         self.donated = donated
@@ -818,41 +771,6 @@ class _HotProgram:
                     f"jtorch: compiled {self.name} at visit {self.visits} in {seconds:.2f} s: {self.why}",
                     file=sys.stderr,
                 )
-
-
-def _why(end: Step, slots: tuple[int, ...]) -> str:
-    """What sets a trace that is compiled apart from those compiled before, in a line."""
-    if end.compiled:
-        others = [p for p in end.programs.values() if p.plain is not None or p.donating is not None]
-        mine = [p for p in others if p.slots == slots]
-        if mine:
-            return "the same operations, but others hold (or no longer hold) its inputs"
-        if others:
-            before = others[-1].slots
-            return f"the same operations, but {len(slots)} results are still held (it was {len(before)})"
-        return "it is the beginning of a longer trace that was compiled"
-    at, below = end, end
-    while not at.compiled:
-        if at.parent is None:
-            return "the first of its kind"
-        at, below = at.parent, at
-    mine = _describe(below)
-    for step in at.children.values():
-        if step.compiled:
-            return f"after {at.depth} steps in common, {mine} where it was {_describe(step)}"
-    return f"it goes on, with {mine}, where a compiled trace ended"
-
-
-def _describe(step: Step) -> str:
-    """A step in words."""
-    if step.kind == "in":
-        return f"an input {step.aval}" + ("" if step.node is None else " that requires grad")
-    if step.kernel is None:
-        if step.extra is None:
-            return "a change of the grad mode"
-        return "the beginning of a compiled function" if step.extra == ("compiled",) else f"a note ({step.extra[0]})"
-    results = ", ".join(str(a) for a, _ in step.outs)
-    return f"{step.kernel.name} -> {results}"
 
 
 # ---- threads ---------------------------------------------------------------------------------------------------------
