@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 
 import numpy as np
 import pytest
@@ -428,6 +429,113 @@ def test_one_argument_twice():
         assert f(x, y).item() == 7
         assert f(x, x).item() == 3
         assert f(y, x).item() == 11
+
+
+def test_whether_an_argument_requires_grad_is_seen():
+    f = torch.compile(lambda x: x * 2)
+    for requires in (False, False, False, True, True, True, False):
+        x = torch.ones(2, requires_grad=requires)
+        y = f(x)
+        assert y.requires_grad is requires
+        if requires:
+            y.sum().backward()
+            assert x.grad.tolist() == [2, 2]
+
+
+def test_grads_of_arguments_go_to_the_arguments():
+    @torch.compile
+    def f(x):
+        (x * x).sum().backward()
+
+    for value in range(5):
+        x = torch.full((2,), float(value), requires_grad=True)
+        f(x)
+        assert x.grad.tolist() == [2.0 * value] * 2
+        f(x)
+        assert x.grad.tolist() == [4.0 * value] * 2
+
+
+def test_indices_out_of_range_still_raise():
+    table = torch.arange(4.0)
+    for f, error in ((lambda i: table[i], IndexError), (lambda i: table.gather(0, i), RuntimeError)):
+        g = torch.compile(f)
+        for _ in range(4):
+            assert g(torch.tensor([1, 3])).tolist() == [1, 3]
+        with pytest.raises(error, match="out of bounds"):
+            g(torch.tensor([1, 4]))
+        assert g(torch.tensor([0, 2])).tolist() == [0, 2]
+
+
+def test_objects_given_anew():
+    class Batch:
+        def __init__(self, k):
+            self.k = k
+
+    f = torch.compile(lambda x, batch: x * batch.k)
+    for k in range(60):  # their memory is taken over by the next one
+        assert f(torch.ones(1), Batch(float(k))).item() == k
+
+
+def test_numbers_given_anew_stop_being_watched():
+    f = torch.compile(lambda x, k: x * k)
+    for k in range(40):
+        assert f(torch.ones(1), k).item() == k
+    assert f._fruitless == 32
+    assert f(torch.ones(1), -0.0).item() == 0.0
+    assert str(f(torch.ones(1), -0.0).item()) == "-0.0"
+
+
+def test_attributes_that_appear():
+    class Scale:
+        def __call__(self, x):
+            return x * (self.k if hasattr(self, "k") else 1)
+
+    s = Scale()
+    f = torch.compile(lambda x: s(x))
+    for _ in range(4):
+        assert f(torch.ones(1)).item() == 1
+    s.k = 5.0
+    assert f(torch.ones(1)).item() == 5
+
+
+def test_the_environment_is_read_anew(monkeypatch):
+    f = torch.compile(lambda x: x * float(os.environ["JTORCH_TEST_FACTOR"]))
+    for k in (1.0, 1.0, 1.0, 2.0):
+        monkeypatch.setenv("JTORCH_TEST_FACTOR", str(k))
+        assert f(torch.ones(1)).item() == k
+
+
+def test_draws_that_hang_on_values():
+    p = torch.tensor([0.5, 0.5])
+    f = torch.compile(lambda: torch.multinomial(p, 20, replacement=True))
+    assert len({tuple(f().tolist()) for _ in range(6)}) > 1
+
+
+def test_hooks_that_come_later():
+    net = nn.Linear(2, 2)
+    f = torch.compile(net)
+    for _ in range(4):
+        f(torch.ones(1, 2))
+    seen = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, args, out: seen.append(type(module)))
+    try:
+        f(torch.ones(1, 2))
+    finally:
+        handle.remove()
+    assert nn.Linear in seen
+
+
+def test_copies_of_compiled_modules():
+    model = torch.compile(nn.Linear(2, 1))
+    x = torch.ones(1, 2)
+    for _ in range(4):
+        model(x)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.weight.zero_()
+        other.bias.zero_()
+    assert other(x).item() == 0
+    assert model(x).item() != 0
 
 
 def test_a_step_happens_or_does_not():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jtorch as torch
-from jtorch._runtime import executor
+from jtorch._runtime import devices, executor, kernel
 from jtorch._runtime.executor import T
 from jtorch._tensor import fused
 from jtorch._tensor.storage import value_of
@@ -271,3 +271,16 @@ def test_a_number_may_have_any_name():
     x = torch.tensor([2.0, 0.5])
     for n, want in ((3, [26.0, -1.0]), (3, [26.0, -1.0]), (2, [7.0, -0.5]), (3, [26.0, -1.0])):
         assert torch.special.chebyshev_polynomial_t(x, n).tolist() == want
+
+
+def test_options_that_xla_does_not_know_are_left_out(monkeypatch):
+    monkeypatch.setattr(kernel, "MEASURED", "another")
+    monkeypatch.setitem(kernel._CPU, "xla_cpu_no_such_option", True)
+    kernel.compiler_options.cache_clear()
+    try:
+        options = kernel.compiler_options(devices.CPU, False)
+        assert options is not None
+        assert "xla_cpu_no_such_option" not in options
+        assert "xla_cpu_experimental_ynn_fusion_type" in options
+    finally:
+        kernel.compiler_options.cache_clear()

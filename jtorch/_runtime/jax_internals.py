@@ -23,7 +23,10 @@ def put(array: np.ndarray, device: Any) -> jax.Array:
     if sharding is None:
         sharding = _SHARDINGS[device] = SingleDeviceSharding(device)
     aval = core.ShapedArray(array.shape, array.dtype)
-    return xla_client.batched_device_put(aval, sharding, [array], [device], True, True)  # committed, copied
+    try:
+        return xla_client.batched_device_put(aval, sharding, [array], [device], True, True)  # committed, copied
+    except (AttributeError, TypeError):  # a JAX whose inside is another
+        return jax.device_put(array, device, may_alias=False)
 
 
 class Traced:

@@ -42,7 +42,24 @@ def compiler_options(where: devices.device, quick: bool) -> dict | None:
     if where is not devices.CPU:
         return None
     flags = os.environ.get("XLA_FLAGS", "")
-    return {name: value for name, value in (_QUICK if quick else _CPU).items() if name not in flags}
+    chosen = {name: value for name, value in (_QUICK if quick else _CPU).items() if name not in flags}
+    # The options are XLA's own, not JAX's: another version need not know them all.
+    return chosen if jax.__version__ == MEASURED else {n: v for n, v in chosen.items() if option_is_known(n, v)}
+
+
+MEASURED = "0.10.2"  # the JAX that the options were chosen with
+
+
+@functools.cache
+def option_is_known(name: str, value: Any) -> bool:
+    """Whether this XLA takes an option: a program of nothing is compiled with it, which takes some 25 ms."""
+    try:
+        jax.jit(lambda: (), compiler_options={name: value}).lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" in str(error) or "INVALID_ARGUMENT" in str(error):
+            return False
+        raise
+    return True
 
 
 # Compiled programs that are held, oldest first. XLA's take 100 kB and more each: past the limit all are dropped (the

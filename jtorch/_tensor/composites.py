@@ -16,9 +16,9 @@ import numpy as np
 
 from jtorch._ops._common import wrap_dim
 from jtorch._ops.registry import OPS
-from jtorch._runtime import devices, dtypes
-from jtorch._runtime.jax_internals import ArrayImpl
-from jtorch._tensor import views
+from jtorch._runtime import dtypes
+from jtorch._tensor import creation, views
+from jtorch._tensor.at_hand import outside
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.derive import FUNCTIONS as OP
 from jtorch._tensor.derive import call, in_place
@@ -27,33 +27,6 @@ from jtorch._tensor.random import FUNCTIONS as RANDOM
 from jtorch._tensor.storage import value_of
 
 # ---- indices ---------------------------------------------------------------------------------------------------------
-
-
-def span(index: Any) -> tuple[int, int] | None:
-    """The least and the greatest element of a tensor whose values are at hand on the CPU, else None."""
-    if not isinstance(index, Tensor):
-        return None
-    v = value_of(index)
-    array = v.array
-    if array.__class__ is not ArrayImpl or not v.aval.numel or v.aval.device is not devices.CPU:
-        return None
-    if v.aval.dtype.category > dtypes.INTEGRAL:
-        return None  # no index at all: the operation says so
-    found = v.__dict__.get("span")
-    if found is None:
-        if not array.is_ready():
-            return None
-        host = np.asarray(array)
-        found = v.span = (int(host.min()), int(host.max()))
-    return found
-
-
-def outside(index: Any, size: int, low: int = 0) -> int | None:
-    """An element of an index tensor that is not in [low, size), if that can be told without waiting."""
-    found = span(index)
-    if found is None or (found[0] >= low and found[1] < size):
-        return None
-    return found[0] if found[0] < low else found[1]
 
 
 def _along(input: Tensor, dim: int) -> tuple[int, int]:
@@ -113,7 +86,7 @@ def _checked(f: Callable, check: Callable, names: tuple[str, ...]) -> Callable:
         if index.__class__ is Tensor and index._value.array is not None:
             try:  # the usual case in a few steps: indices met before, inside
                 low, high = index._value.span
-                sure = low >= 0 and high < args[0]._value.aval.shape[args[1]]
+                sure = creation.log is None and low >= 0 and high < args[0]._value.aval.shape[args[1]]
             except (AttributeError, IndexError, TypeError):
                 sure = False
             if not sure:

@@ -14,6 +14,7 @@ from jtorch._runtime.avals import Aval, aval
 from jtorch._runtime.executor import T, Value
 from jtorch._runtime.jax_internals import put
 from jtorch._tensor import index_plan
+from jtorch._tensor.at_hand import outside
 from jtorch._tensor.base import Tensor, new
 from jtorch._tensor.creation import cast_array, check_number, full, tensor
 from jtorch._tensor.derive import FUNCTIONS, cast, check_in_place, values_of
@@ -102,13 +103,9 @@ def _wrap(v: Value) -> Tensor:
 
 def _check_bounds(index: Tensor, size: int, dim: int) -> None:
     """IndexError for a place out of range, where the index is at hand without waiting for anything."""
-    v = value_of(index)
-    if isinstance(v.array, executor.ArrayImpl) and v.aval.device is devices.CPU and v.aval.numel:
-        host = np.asarray(v.array)
-        low, high = int(host.min()), int(host.max())
-        if low < -size or high >= size:
-            bad = low if low < -size else high
-            raise IndexError(f"index {bad} is out of bounds for dimension {dim} with size {size}")
+    bad = outside(index, size, -size)
+    if bad is not None:
+        raise IndexError(f"index {bad} is out of bounds for dimension {dim} with size {size}")
 
 
 def _index(t: Tensor, indices: list[Tensor], dims, front: bool) -> Tensor:

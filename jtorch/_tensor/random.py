@@ -53,6 +53,8 @@ _seed = [default_generator.initial_seed()]
 
 
 def _stream(g, where) -> HostGenerator:
+    if creation.log is not None:  # what draws is not `_drawn`: it could not be made again
+        creation.log.stray = True
     if g is not None:
         if not isinstance(g, HostGenerator):
             raise TypeError(f"expected a torch.Generator, but got {type(g).__name__}")
@@ -132,9 +134,9 @@ def fork_rng(
 
 def _drawn(where, shape, dtype, g, host, key_draw, requires_grad=False) -> Tensor:
     """A tensor drawn on a device: `host(generator)` gives NumPy numbers, `key_draw(key)` JAX ones."""
-    stream = _stream(g, where)
     if creation.log is not None:
         return _logged(lambda: _drawn(where, shape, dtype, g, host, key_draw), requires_grad)
+    stream = _stream(g, where)
     creation.check_size(shape, dtype)
     if where.type == "cpu":
         with stream.lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import sys
@@ -26,8 +27,9 @@ from jtorch.nn import Module
 _LOG = {part.strip() for part in os.environ.get("JTORCH_LOG", "").split(",")}
 _all: weakref.WeakSet[Compiled] = weakref.WeakSet()
 _disabled = [0]
-KEPT = 16  # replays of one function that are kept
-ATTEMPTS = 6  # watched calls that lead to nothing, for arguments of one kind, before watching them is given up
+KEPT = 16  # replays of one function that are kept, for arguments of one kind
+KINDS = 64  # of arguments: past that the oldest go
+ATTEMPTS = 32  # watched calls without a replay in between, after which watching is given up
 
 
 class Unsupported(RuntimeError):
@@ -78,10 +80,16 @@ class Compiled:
     def reset(self) -> None:
         """Forgets what was learnt of the function."""
         self._replays: dict[Any, list[Replay]] = {}
-        self._tries: dict[Any, int] = {}
+        self._fruitless = 0  # watched calls since the last replay
         self._codes: dict = {}  # the user's code that runs in a call, with its globals
         self._watched = False
         self._why: str | None = None
+
+    def __deepcopy__(self, memo) -> Compiled:
+        return Compiled(copy.deepcopy(self._fn, memo), self._fullgraph)
+
+    def __reduce__(self):
+        return Compiled, (self._fn, self._fullgraph)
 
     def __get__(self, instance, owner=None):
         return self if instance is None else functools.partial(self, instance)
@@ -113,20 +121,19 @@ class Compiled:
             if done:
                 T.patience = 1
                 executor.stats.replays += 1
+                self._fruitless = 0
                 if replay.ends:
                     executor.flush()
                 if at:
                     found.insert(0, found.pop(at))  # type: ignore[union-attr]
                 return result
-        tries = self._tries.get(given.key, 0)
-        if tries >= ATTEMPTS:
+        if self._fruitless >= ATTEMPTS:
             return self._record(args, kwargs, None)[0]
-        self._tries[given.key] = tries + 1
+        self._fruitless += 1
         return self._learn(given, args, kwargs)
 
     def _record(self, args: tuple, kwargs: dict, watch: Watch | None, finish: Callable | None = None):
         """Runs the function's Python, its operations as one trace."""
-        executor.room()
         executor.mark("compiled")  # so that what follows is below a step, whatever becomes of the grad mode
         T.region = region = _Region(self._name, self._fullgraph)
         T.patience = 1
@@ -167,11 +174,13 @@ class Compiled:
                 return
             finally:
                 recording.release()  # what nobody else holds may be donated
-            made.ends = region.stepped and not made.goes_on
+            made.ends = region.stepped and not made.goes_on and not made.end.tainted
+            made.others = given.others
             kept = self._replays.setdefault(given.key, [])
             kept.insert(0, made)
             del kept[KEPT:]
-            self._tries[given.key] = 0
+            if len(self._replays) > KINDS:
+                self._replays.pop(next(iter(self._replays)))
             if "compile" in _LOG:
                 _tell(f"{self._name} is replayed from now on")
 

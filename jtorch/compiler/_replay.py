@@ -20,11 +20,14 @@ from jtorch._runtime import devices, dtypes, executor, generator
 from jtorch._runtime.avals import Aval
 from jtorch._runtime.executor import LAZY, Step, T, Value
 from jtorch._runtime.jax_internals import ArrayImpl
+from jtorch._tensor.at_hand import span_of
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.fused import is_sole
 from jtorch._tensor.storage import value_of, version_of
 from jtorch.compiler._state import Entry, Opaque, State
 from jtorch.compiler._tree import Tree
+from jtorch.nn import Module
+from jtorch.optim import optimizer
 
 _assign = Tensor._value.__set__  # type: ignore[attr-defined]
 new = object.__new__
@@ -34,8 +37,8 @@ ref = executor.ref
 def ambient() -> tuple:
     """The settings that decide what an operation does."""
     return (
-        T.grad, T.inference, T.eager, dtypes.get_default_dtype(), devices.default(), len(graph.saved_hooks), graph.anomaly.on,
-        graph.leaves_hooked,
+        T.modes, T.eager, dtypes.get_default_dtype(), devices.default(), len(graph.saved_hooks), graph.anomaly.on,
+        graph.leaves_hooked, Module._hooked, optimizer.hooked(),
     )  # fmt: skip
 
 
@@ -57,12 +60,16 @@ class Recording:
         self.nodes = len(T.nodes)
         self.dirty = dict(T.dirty)
         self.looks = generator.looks[0]
+        self.stray = False  # whether random numbers were drawn that are not among `draws`
+        self.bounds: list[tuple[Value, int, int]] = []  # what index tensors were found to be within
         self.rates: dict[int, Entry] = {}
         self.made: list[Value] = []
         self.draws: list[tuple[Value, Callable[[], Value]]] = []
 
     def replay(self, result, breaks: int) -> Replay:
         """What was learnt; `Opaque` where it is not all."""
+        if self.stray:
+            raise Opaque("it draws random numbers that hang on values")
         if generator.looks[0] != self.looks:
             raise Opaque("it sets or saves the state of a random stream")
         if T.epoch is not self.epoch or T.at is executor.BUSY or breaks:
@@ -85,7 +92,7 @@ class Recording:
 
     def release(self) -> None:
         """Lets go of the values that were there before the call."""
-        self.values, self.grads, self.made, self.draws = [], [], [], []
+        self.values, self.grads, self.made, self.draws, self.bounds = [], [], [], [], []
         self.held, self.arguments, self.changes, self.moving = [], [], [], {}
 
     def _steps(self) -> list[Step]:
@@ -113,7 +120,8 @@ class Recording:
             elif id(t) in self.moving:
                 source[id(v)] = ("entry", self.moving[id(t)])
             elif id(t) in grads:
-                source[id(v)] = ("grad", grads[id(t)])
+                owner = grads[id(t)]
+                source[id(v)] = None if self._is_argument(owner) else ("grad", owner)
             else:
                 source[id(v)] = ("tensor", t)
         fresh = {id(v) for v in self.made}
@@ -130,14 +138,15 @@ class Recording:
             made.standing.append((found, slot))
         for s in steps:
             if s.kind == "in":
-                made.inputs.append((self._source(s, source, fresh, drawn), s.slot, s.aval))
-        if len(drawn) != sum(kind == "draw" for (kind, _), _, _ in made.inputs):
+                made.inputs.append((self._source(s, source, fresh, drawn), s.slot, s.aval, s.node and s.node.kind))
+                made.bounds.append([b[1:] for b in self.bounds if b[0] is T.made[s.slot]()])
+        if len(drawn) != sum(kind == "draw" for (kind, _), *_ in made.inputs):
             raise Opaque("it draws random numbers that its results do not hang on")
         made.draws = [draw for _, draw in self.draws]
         place = {id(v): i for i, (v, _) in enumerate(self.draws)}
         made.inputs = [
-            ((kind, place[id(what)]) if kind == "draw" else (kind, what), slot, a)
-            for (kind, what), slot, a in made.inputs
+            ((kind, place[id(what)]) if kind == "draw" else (kind, what), *facts)
+            for (kind, what), *facts in made.inputs
         ]
         first, last = self.at.end * executor.NUMBERS, T.at.end * executor.NUMBERS
         for i, n in T.numbers.items():
@@ -184,6 +193,8 @@ class Recording:
             now = t._grad
             if now is g:
                 continue
+            if self._is_argument(t):
+                raise Opaque("it changes the grad of an argument")
             if now is None:
                 made.dropped.append(t)
                 continue
@@ -236,6 +247,8 @@ class Recording:
             return ("entry", self.moving[id(t)])
         for u in self.held:
             if u._grad is t:
+                if self._is_argument(u):
+                    raise Opaque("it changes the grad of an argument")
                 return ("grad", u)
         return ("tensor", t)
 
@@ -276,38 +289,19 @@ class Replay:
     """From `begin` to `end` in the trace, without running the function."""
 
     __slots__ = (
-        "ambient",
-        "begin",
-        "device",
-        "dirty",
-        "draws",
-        "dropped",
-        "end",
-        "ends",
-        "entries",
-        "freed",
-        "goes_on",
-        "grads",
-        "guard",
-        "has_grad",
-        "inputs",
-        "numbers",
-        "placed",
-        "rates",
-        "reached",
-        "rest",
-        "result",
-        "results",
-        "slots",
-        "standing",
-        "tensors",
-        "writes",
+        "ambient", "begin", "bounds", "device", "dirty", "draws", "dropped", "end", "ends", "entries", "freed", "goes_on", "grads",
+        "guard", "has_grad", "inputs", "numbers", "others", "placed", "rates", "reached", "rest", "result", "results", "slots",
+        "standing", "tensors", "writes",
     )  # fmt: skip
 
     def __init__(self, begin: Step, end: Step):
         self.begin, self.end = begin, end
         self.ends = False  # nothing goes on from here: the trace is run at once
-        self.inputs: list = []  # (source, slot, aval) of what enters the trace
+        self.inputs: list = []  # (source, slot, aval, kind of its node) of what enters the trace
+        self.bounds: list[
+            list[tuple[int, int]]
+        ] = []  # of each of them: what its values are within, where they were looked at
+        self.others: list = []  # the arguments that count by identity: held, so that no other object can take it over
         self.standing: list = []  # (source, slot) of what is in it already
         self.draws: list[Callable[[], Value]] = []
         self.numbers: dict = {}
@@ -356,7 +350,7 @@ class Replay:
             if t is None or t._value is None or t._value.slot != slot:
                 return None
         values: list[Value | None] = []
-        for (kind, what), _, a in self.inputs:
+        for ((kind, what), _, a, node), bounds in zip(self.inputs, self.bounds, strict=True):
             if kind in ("draw", "constant"):
                 values.append(None)
                 continue
@@ -364,8 +358,17 @@ class Replay:
             if t is None:
                 return None
             v = value_of(t)
-            if v.aval is not a or v.slot >= 0 or type(v.array) is not ArrayImpl:
+            if (
+                v.aval is not a
+                or v.slot != -1
+                or type(v.array) is not ArrayImpl
+                or (v.node and v.node.kind) is not node
+            ):
                 return None
+            if bounds:
+                found = span_of(v)
+                if found is None or any(found[0] < low or found[1] >= high for low, high in bounds):
+                    return None  # Python runs, and says what is wrong
             values.append(v)
         real = [id(v) for v in values if v is not None]
         return values if len(set(real)) == len(real) else None
@@ -385,7 +388,7 @@ class Replay:
     def _go(self, arguments, values, drawn, targets, rates):
         results = [_find(what[0], what[1], arguments) if kind == "same" else None for kind, what in self.results]
         made, arrays, ends = T.made, T.arrays, self.ends
-        for (source, slot, _), v in zip(self.inputs, values, strict=True):
+        for (source, slot, *_), v in zip(self.inputs, values, strict=True):
             if v is None:
                 if source[0] == "constant":
                     arrays[slot] = source[1]
@@ -425,7 +428,7 @@ class Replay:
                     T.nodes_in[slot] = v.node, 0
             T.at = self.end  # from here on the operations are in the trace
             T.freed.extend(self.freed)
-            for (_, slot, _), v in zip(self.inputs, values, strict=True):
+            for (_, slot, *_), v in zip(self.inputs, values, strict=True):
                 if v is not None:
                     v.slot = slot
                     if self.dirty and slot in T.dirty:

@@ -37,6 +37,11 @@ _LEAVES = (
     np.generic, np.dtype, dtypes.dtype, device, Size, weakref.ref, property, staticmethod, classmethod, Generator,
 )  # fmt: skip
 _STDLIB = sys.stdlib_module_names
+# Of Python's library, the modules whose functions do the same each time and keep nothing.
+_PURE = frozenset((
+    "abc", "builtins", "cmath", "collections", "contextlib", "copy", "dataclasses", "enum", "functools", "itertools", "math",
+    "numbers", "operator", "types", "typing",
+))  # fmt: skip
 WRAPPERS: set[type] = set()  # classes around a function `_fn` whose own state does not count
 
 
@@ -83,6 +88,7 @@ class State:
         self.every = "getattr" in names or "__dict__" in names or "vars" in names
         self.containers: list[tuple[Any, tuple, tuple]] = []  # (dict, list or deque; its keys; its values)
         self.singles: list[tuple[Any, Any, Any]] = []  # (a namespace, name, value)
+        self.spaces: list[tuple[Any, Any, int]] = []  # (a namespace, names that are looked up in it, how many it has)
         self.cells: list[tuple[Any, Any]] = []  # (closure cell, contents)
         self.tensors: list[Tensor] = []
         self.optimizers: list[Optimizer] = []
@@ -106,10 +112,8 @@ class State:
         """Takes in the globals that code which ran looks up."""
         for code, scope in codes.items():
             self._seen[id(scope)] = scope
-            for name in code.co_names:
-                if name in scope:
-                    self.singles.append((scope, name, scope[name]))
-                    self.walk(scope[name])
+            for value in self._space(scope, frozenset(code.co_names)):
+                self.walk(value)
 
     def _into(self, x):
         kind = type(x)
@@ -152,6 +156,13 @@ class State:
         self.containers.append((x, keys, values))
         return values
 
+    def _space(self, space, names) -> list:
+        """What a namespace has under the names that are looked up in it. That it has no others is guarded as well."""
+        there = names & space.keys()
+        self.spaces.append((space, names, len(there)))
+        self.singles += [(space, name, space[name]) for name in there]
+        return [space[name] for name in there]
+
     def _function(self, f):
         if trusted(f.__code__):
             return f.__closure__ or ()
@@ -160,23 +171,16 @@ class State:
     def _class(self, c):
         if c.__module__.partition(".")[0] in _STDLIB or c.__module__.partition(".")[0] in ("jtorch", "jax", "numpy"):
             return ()
-        found = []
-        for name, value in vars(c).items():
-            if name in self.names:
-                self.singles.append((c, name, value))
-                found.append(value.__func__ if isinstance(value, staticmethod | classmethod) else value)
-        return found
+        found = self._space(vars(c), self.names)
+        return [f.__func__ if isinstance(f, staticmethod | classmethod) else f for f in found]
 
     def _module(self, m):
         home = m.__name__.partition(".")[0]
-        if home in ("jtorch", "jax") or (home in _STDLIB and home != "__main__"):
+        if home in _PURE or home in ("jtorch", "jax"):
             return ()
-        found = []
-        for name in self.names & vars(m).keys():
-            value = vars(m)[name]
-            self.singles.append((vars(m), name, value))
-            found.append(value)
-        return found
+        if home in _STDLIB and home != "__main__":
+            raise Opaque(f"it uses the module {m.__name__}")
+        return self._space(vars(m), self.names)
 
     def _instance(self, x):
         if isinstance(x, Optimizer):
@@ -186,11 +190,7 @@ class State:
             return _opaque(x)
         if isinstance(x, Module | Optimizer) or self.every or trusted_type(type(x)):
             return (type(x), *self._container(space, tuple(space), tuple(space.values())))
-        found = [type(x)]
-        for name in self.names & space.keys():
-            self.singles.append((space, name, space[name]))
-            found.append(space[name])
-        return found
+        return (type(x), *self._space(space, self.names))
 
     def replaced(self, d: dict, key, value) -> None:
         """Notes that an entry of a dict was replaced by an equal one."""
@@ -222,7 +222,7 @@ class State:
         for space, name, value in self.singles:
             now = _lookup(space, name)
             if now is not value:
-                if isinstance(space, type):
+                if isinstance(space, types.MappingProxyType):
                     raise Opaque(f"it changes the class attribute {name!r}")
                 found.append((Entry(space, name), value, now))
         for cell, value in self.cells:
@@ -238,7 +238,7 @@ class State:
 class Guard:
     """Tells whether Python's state is as it was. Looked at in a few passes that run in C: calls wait for it."""
 
-    __slots__ = ("cells", "dicts", "entries", "expected", "lists", "sizes", "spaces")
+    __slots__ = ("cells", "containers", "dicts", "entries", "expected", "lists", "sizes", "spaces")
 
     def __init__(self, state: State, but: set[tuple[int, Any]]):
         loose = {container for container, _ in but}
@@ -249,7 +249,8 @@ class Guard:
                 places = keys if isinstance(x, dict) else range(len(values))
                 self.entries += [(x, k, v) for k, v in zip(places, values, strict=True) if (id(x), k) not in but]
         self.cells = [(c, v) for c, v in state.cells if (id(c), None) not in but]
-        self.spaces = [x for x, _ in whole]
+        self.spaces = state.spaces
+        self.containers = [x for x, _ in whole]
         self.sizes = [len(v) for _, v in whole]
         filled = [(x, v) for x, v in whole if v]
         self.dicts = [x for x, _ in filled if isinstance(x, dict)]
@@ -259,11 +260,14 @@ class Guard:
 
     def holds(self) -> bool:
         """Whether everything is as it was."""
-        if list(map(len, self.spaces)) != self.sizes:
+        if list(map(len, self.containers)) != self.sizes:
             return False
         now = chain(chain.from_iterable(map(_values, self.dicts)), chain.from_iterable(self.lists))
         if not all(map(is_, now, self.expected)):
             return False
+        for space, names, there in self.spaces:
+            if len(names & space.keys()) != there:
+                return False
         for space, name, value in self.entries:
             if _lookup(space, name) is not value:
                 return False
@@ -277,11 +281,9 @@ _values = methodcaller("values")
 
 
 def _lookup(space, name):
-    if isinstance(space, dict):
-        return space.get(name, _MISSING)
-    if isinstance(space, type):
-        return vars(space).get(name, _MISSING)
-    return space[name] if name < len(space) else _MISSING
+    if isinstance(space, list):
+        return space[name] if name < len(space) else _MISSING
+    return space.get(name, _MISSING)
 
 
 def trusted_type(kind: type) -> bool:

@@ -44,7 +44,7 @@ def _split(x, leaves: list, others: list):
         leaves.append(x)
         return _HOLE, _HOLE
     if kind in _PLAIN:
-        return x, (kind, x)
+        return x, (kind, x if x else repr(x))  # 0.0 and -0.0 are equal, but not the same
     if isinstance(x, tuple):
         parts = [_split(e, leaves, others) for e in x]
         shape = (

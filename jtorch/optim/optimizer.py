@@ -294,15 +294,18 @@ class Optimizer:
         yield from by_device.values()
 
 
+def hooked() -> bool:
+    """Whether hooks on the steps of all optimizers are registered."""
+    return bool(_global_pre_hooks or _global_post_hooks)
+
+
 def _with_hooks(plain: Callable) -> Callable:
     @functools.wraps(plain)
     def step(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         if executor.observer is not None:
             with executor.observer.range(f"Optimizer.step#{type(self).__name__}.step"):
                 return _through_hooks(plain, self, args, kwargs)
-        if not (
-            _global_pre_hooks or _global_post_hooks or self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
-        ):
+        if not (hooked() or self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks):
             return plain(self, *args, **kwargs)
         return _through_hooks(plain, self, args, kwargs)
 
