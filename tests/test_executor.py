@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jtorch as torch
-from jtorch._runtime import devices, executor, kernel
+from jtorch._runtime import devices, executor, kernel, programs
 from jtorch._runtime.executor import T
 from jtorch._tensor import fused
 from jtorch._tensor.storage import value_of
@@ -199,7 +199,7 @@ def test_an_interrupted_step_happens_or_does_not(mode):
 
 def test_an_interrupted_run_is_taken_up_again(monkeypatch):
     x = torch.ones(3) * 3
-    real = executor._ColdProgram.call
+    real = programs.ColdProgram.call
     calls = []
 
     def interrupted(self, *args):
@@ -208,7 +208,7 @@ def test_an_interrupted_run_is_taken_up_again(monkeypatch):
             raise KeyboardInterrupt
         return real(self, *args)
 
-    monkeypatch.setattr(executor._ColdProgram, "call", interrupted)
+    monkeypatch.setattr(programs.ColdProgram, "call", interrupted)
     with pytest.raises(KeyboardInterrupt):
         x.tolist()
     assert x.tolist() == [3.0] * 3

@@ -12,7 +12,7 @@ import pytest
 import jtorch as torch
 from jtorch import nn
 from jtorch._profiling import hlo
-from jtorch._runtime import executor
+from jtorch._runtime import executor, programs
 from jtorch._tensor.derive import GENERATED
 from jtorch.autograd import profiler as autograd_profiler
 from jtorch.profiler import ProfilerAction, profile, record_function, schedule, tensorboard_trace_handler
@@ -120,7 +120,7 @@ def test_nothing_is_left_behind():
             torch.ones(2).exp()
             with record_function("broken"):
                 1 / 0
-    assert executor.observer is None
+    assert executor.T.observer is None
     assert [f.__code__ for _, f in GENERATED] == before
     assert {"aten::exp", "broken"} <= set(averages(p))
     with record_function("after"):
@@ -232,7 +232,7 @@ def test_a_schedule(tmp_path):
             p.step()
     assert got == [(4, ["ProfilerStep#2", "ProfilerStep#3"]), (8, ["ProfilerStep#6", "ProfilerStep#7"])]
     assert len(list(tmp_path.glob("me.*.pt.trace.json.gz"))) == 2
-    assert executor.observer is None
+    assert executor.T.observer is None
 
 
 def test_events_of_several_cycles_can_be_kept():
@@ -332,9 +332,9 @@ def test_instructions_and_their_operations():
 
 def test_the_scopes_of_a_program_that_xla_compiled():
     def trace(a, b):
-        with jax.named_scope(f"{executor.SCOPE}0"):
+        with jax.named_scope(f"{programs.SCOPE}0"):
             c = a @ b
-        with jax.named_scope(f"{executor.SCOPE}1"):
+        with jax.named_scope(f"{programs.SCOPE}1"):
             return jax.numpy.sin(c)
 
     a, b = jax.numpy.ones((8, 32)), jax.numpy.ones((32, 16))

@@ -28,7 +28,7 @@ _names: dict[Op, str] = {}
 
 
 def _called(op: Op, plain: FunctionType, args: tuple, kwargs: dict) -> Any:
-    recorder = executor.observer
+    recorder = executor.T.observer
     if recorder is None:
         return plain(*args, **kwargs)
     name = _names.get(op)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 
-from jtorch._runtime.executor import SCOPE
+from jtorch._runtime.programs import SCOPE
 
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")

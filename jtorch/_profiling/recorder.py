@@ -26,8 +26,9 @@ import jax
 
 from jtorch._profiling import calls, hlo, names, xla
 from jtorch._runtime import devices, executor
-from jtorch._runtime.executor import T, _HotProgram
+from jtorch._runtime.executor import T
 from jtorch._runtime.kernel import Kernel
+from jtorch._runtime.programs import HotProgram
 
 now = time.perf_counter_ns
 _OWN = "jtorch::profiler"  # what recording a run costs itself, where it can be told
@@ -91,7 +92,7 @@ class Recorder:
         ] = []  # (name, run, start, ns) of what XLA added: copies, mostly
         self.began = self.ended = 0
         self._hot: list[_HotRun] = []
-        self._lowered: dict[_HotProgram, Any] = {}
+        self._lowered: dict[HotProgram, Any] = {}
         self._shares: dict[Any, dict[str, tuple[str, hlo.Shares]]] = {}
         self._thread = _Thread()
         self._marks: list[tuple[int, Span | None]] = []
@@ -106,14 +107,14 @@ class Recorder:
 
     def start(self) -> None:
         """Runs what is pending, which is not the profile's, and begins."""
-        if executor.observer is not None:
+        if executor.T.observer is not None:
             raise RuntimeError("Profiler is already enabled on this thread")
         executor.flush()
         calls.put_in_front()
         jax.monitoring.register_event_duration_secs_listener(self._compiled)
         self._xla.start()
         self.began = now()
-        executor.observer = self
+        executor.T.observer = self
 
     def stop(self) -> None:
         """Runs what is pending, which is the profile's, and ends."""
@@ -122,7 +123,7 @@ class Recorder:
             executor.flush()
         finally:
             self.ended = now()
-            executor.observer = None
+            executor.T.observer = None
             jax.monitoring.unregister_event_duration_listener(self._compiled)
             calls.take_away()
             instructions = self._xla.stop()
@@ -204,7 +205,7 @@ class Recorder:
                 start = now()
                 program = execute(end, live)
                 jax.block_until_ready(T.done[0])
-            hot = isinstance(program, _HotProgram)
+            hot = isinstance(program, HotProgram)
             how = "compiled trace" if hot else "trace, run one by one"
             span.name = f"jtorch::{how} ({len(steps)} operation{'' if len(steps) == 1 else 's'})"
         finally:
@@ -255,7 +256,7 @@ class Recorder:
 
     # ---- compiled traces ----
 
-    def _lowered_form(self, program: _HotProgram):
+    def _lowered_form(self, program: HotProgram):
         """What a program was compiled from: with the very arguments of the run, JAX gives it from its cache."""
         found = self._lowered.get(program)
         if found is None:

@@ -15,14 +15,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import operator
 import os
 import sys
-import threading
 import time
-import weakref
-from collections import deque
 from collections.abc import Callable
 from itertools import starmap
 from typing import Any, TypeVar
@@ -30,194 +26,35 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from jtorch._runtime import counts as counts_module
 from jtorch._runtime import devices
-from jtorch._runtime import kernel as kernel_module
-from jtorch._runtime.avals import Aval, of_array
+from jtorch._runtime.avals import Aval
 from jtorch._runtime.dtypes import FLOATING
 from jtorch._runtime.jax_internals import ArrayImpl, outside_traces
-from jtorch._runtime.kernel import MAX_COMPILED, Kernel, compiled, compiler_options, drop_compiled
-from jtorch._runtime.reasons import why
+from jtorch._runtime.kernel import MAX_COMPILED, Kernel, compiled, drop_compiled
+from jtorch._runtime.programs import ColdProgram, HotProgram, Plan
+from jtorch._runtime.trace import BUSY as BUSY
+from jtorch._runtime.trace import INFERENCE as INFERENCE
+from jtorch._runtime.trace import LAZY as LAZY
+from jtorch._runtime.trace import NUMBERS as NUMBERS
+from jtorch._runtime.trace import Step as Step
+from jtorch._runtime.trace import T as T
+from jtorch._runtime.trace import Value as Value
+from jtorch._runtime.trace import get_ident as get_ident
+from jtorch._runtime.trace import lock as lock
+from jtorch._runtime.trace import of as of
+from jtorch._runtime.trace import path as path
+from jtorch._runtime.trace import ref as ref
+from jtorch._runtime.trace import stats as stats
+from jtorch._runtime.trace import thread_modes
 
-ref = weakref.ref
 R = TypeVar("R")
-get_ident = threading.get_ident
-_modes: dict[int, tuple[bool, bool]] = {}  # grad and inference mode of threads that do not own the trace
 MAX_TRACE = 2000  # steps: a longer trace is cut
 LOOP = 256  # steps: a trace this long is cut where it comes round to the operation it began with
 MAX_REGION = 20_000  # steps: what `jtorch.compile` keeps in one trace
 MAX_STEPS = 200_000  # steps in the trie before it is thrown away, about 150 MB of them
-DONATE_BYTES = 1 << 16  # XLA copies a donated input that it also reads late: below this, that costs more than it saves
-HOT = 2  # the visit at which a trace is compiled whole
-SCOPE = "jtorch."  # with its place in the trace, each operation's name inside a compiled one: what profiles go by
-
-
-class _Lazy:
-    """The node of a value whose graph is still only in the trace."""
-
-    kind = 2
-
-    def __repr__(self):
-        return "<lazy node>"
-
-
-LAZY = _Lazy()
-INFERENCE = -3  # the slot of a value in no trace that inference_mode made: such can't be part of a graph
-NUMBERS = 32  # more run-time numbers than any one operation takes
-
-
-class Value:
-    """An immutable array that may be pending.
-
-    array: the jax array (or tracer) once there is one.
-    node: what computes its gradient: None where it needs none, LAZY while that is only in the trace.
-    nr: which output of `node` this is.
-    slot: its place in the trace that is recorded; negative where it is in none, INFERENCE for what inference_mode made.
-    dirty: set when the tensor that held it was written in place since; says which version it was.
-    """
-
-    array = None
-    dirty = None
-    nr = 0
-    __slots__ = ("__dict__", "__weakref__", "aval", "node", "slot")
-
-    def __init__(self, aval: Aval, slot: int = -1, node=None):
-        self.aval = aval
-        self.slot = slot
-        self.node = node
-
-
-def of(array, node=None) -> Value:
-    """A value that is there already."""
-    value = Value(of_array(array), INFERENCE if T.inference else -1, node)
-    value.array = array
-    return value
-
-
-class Step:
-    """A node of the trie, reached by exactly one sequence of steps before it.
-
-    kernel is None for inputs and marks. `slot` is the first output's; `aval` and `node` are the first output's too, for
-    the fast paths.
-    """
-
-    __slots__ = (
-        "aval", "children", "compiled", "depth", "end", "extra", "grad", "inference", "ins", "jumps", "kernel", "kind", "marked", "node",
-        "numbers", "opening", "outs", "parent", "programs", "slot", "tainted",
-    )  # fmt: skip
-
-    def __init__(self, parent, kind, kernel=None, ins=(), numbers=(), outs=()):
-        self.children: dict = {}
-        self.programs: dict = {}
-        self.jumps: dict = {}
-        self.kernel: Any = kernel  # a Kernel wherever there are results
-        self.parent, self.kind, self.ins, self.numbers, self.outs = parent, kind, ins, numbers, outs
-        self.slot = parent.end if parent is not None else 0
-        self.end = self.slot + len(outs)  # slots in use after this step
-        self.depth = parent.depth + 1 if parent is not None else 0
-        self.aval, self.node = outs[0] if outs else (None, None)
-        # The first kernel of the trace.
-        self.opening = kernel if parent is None or parent.opening is None else parent.opening
-        # Whether what is recorded below is differentiable: a fact of the path, whatever interrupts a change of mode.
-        self.grad = None if parent is None else parent.grad
-        self.inference = parent is not None and parent.inference
-        self.marked = False  # whether the results are tensors of inference_mode
-        self.tainted = parent is not None and parent.tainted  # whether any results so far are
-        self.extra = None
-        self.compiled = False  # whether a trace that goes through here was compiled whole
-
-    def root(self) -> Step:
-        """The step without a parent that this one is below of."""
-        at = self
-        while at.parent is not None:
-            at = at.parent
-        return at
-
-    def mark(self) -> None:
-        """Notes that the results are tensors of inference_mode."""
-        self.marked = self.tainted = True
-
-
-class Trace:
-    """What is being recorded. One at a time; `lock` is held while it runs."""
-
-    __slots__ = (
-        "_modes", "arrays", "at", "device", "dirty", "done", "eager", "epoch", "freed", "made", "nodes", "nodes_in", "numbers",
-        "observed", "owner", "patience", "pending", "region", "roots",
-    )  # fmt: skip
-
-    def __init__(self):
-        self.owner = get_ident()
-        self._modes = (True, False)
-        self.eager = os.environ.get("JTORCH_EXECUTION", "deferred") == "eager"
-        self.done: deque = deque()
-        self.region: Any = None  # what `jtorch.compile` keeps together: told of each sync, by `cut(why)`
-        self.new_trie()
-        self.reset()
-
-    @property
-    def modes(self) -> tuple[bool, bool]:
-        """Whether gradients are recorded, and whether inference_mode is on: each thread has modes of its own."""
-        me = get_ident()
-        return self._modes if me == self.owner else _modes.get(me, (True, False))
-
-    @modes.setter
-    def modes(self, modes: tuple[bool, bool]) -> None:
-        me = get_ident()
-        if me == self.owner:
-            self._modes = modes
-        else:
-            _modes[me] = modes
-
-    @property
-    def grad(self) -> bool:
-        """Whether gradients are recorded."""
-        return (self._modes if get_ident() == self.owner else self.modes)[0]
-
-    @property
-    def inference(self) -> bool:
-        """Whether what is made are tensors of inference_mode."""
-        return (self._modes if get_ident() == self.owner else self.modes)[1]
-
-    def new_trie(self):
-        # A step without children sends every operation to `record`: in the eager mode, and while a run is on.
-        self.roots: dict = {None: Step(None, "eager")}
-        for mode in itertools.product((True, False), repeat=2):
-            self.roots[mode] = root = Step(None, "root")
-            root.grad, root.inference = mode
-
-    def reset(self):
-        # All by slot, so that a signal between two statements leaves an entry too many at worst, never a shift.
-        self.made: dict = {}  # slot -> weak reference to the value
-        self.arrays: dict = {}  # slot of an input -> its array
-        self.numbers: dict = {}  # NUMBERS * slot of a step + place -> run-time number
-        self.nodes_in: dict = {}  # slot -> (node, output number) where the value holds its node itself
-        self.nodes: dict = {}  # step -> node, where one was made
-        self.freed: list = []  # {slot: step} whose graph a backward has freed
-        self.dirty: dict = {}  # slot -> what is known of the in-place write that came after
-        self.device = None  # where the trace runs, once something says so
-        self.observed = False  # somebody looks at the graph of this trace
-        self.patience = HOT  # the visit at which this trace is compiled whole
-        self.pending: Any = None  # (end, live) of a run that has begun and whose results are not handed over yet
-        self.epoch = object()
-        self.done.clear()
-        # Last: until then a flush that was interrupted is begun again.
-        self.at = self.roots[None if self.eager else self._modes]
-
-
-T = Trace()
-BUSY = Step(None, "busy")  # where the trace is while it runs
-ALONE = 2  # references to an array that only the trace holds: its own, and the counting call's
-lock = threading.RLock()
 # (values) -> bool: makes the graph nodes of LAZY values, says whether they keep others; set by the autograd layer.
 materialise: Callable = None  # type: ignore[assignment]
-
-
-stats = kernel_module.tally = counts_module.stats
-# The profile that is on, told of every run: `run(execute, end, live)` runs a trace, `kernel(kernel, args)` one kernel.
-observer: Any = None
 _nodes_in_trie = 0
-_LOG = {part.strip() for part in os.environ.get("JTORCH_LOG", "").split(",")}
 
 
 # ---- recording -------------------------------------------------------------------------------------------------------
@@ -446,10 +283,10 @@ def run_now(kernel: Kernel, values, numbers=(), out=None) -> list[Value]:
         if traced:
             results = kernel.fn(*args)
         elif values and outside_traces():
-            results = kernel.run(*args) if observer is None else observer.kernel(kernel, args)
+            results = kernel.run(*args) if T.observer is None else T.observer.kernel(kernel, args)
         else:
             with _at_once(avals[0].device):
-                results = kernel.run(*args) if observer is None else observer.kernel(kernel, args)
+                results = kernel.run(*args) if T.observer is None else T.observer.kernel(kernel, args)
         made = []
         for a, r in zip(avals, results, strict=True):
             v = Value(a)
@@ -484,16 +321,6 @@ def concrete(v: Value):
     return v.array
 
 
-def path(end: Step) -> list[Step]:
-    """The steps from the root to `end`."""
-    steps, at = [], end
-    while at.parent is not None:
-        steps.append(at)
-        at = at.parent
-    steps.reverse()
-    return steps
-
-
 def flush(why: str = "a value was needed on the host") -> None:
     """Runs what is pending. `why` is what a compiled region, cut here, tells its user.
 
@@ -514,10 +341,10 @@ def flush(why: str = "a value was needed on the host") -> None:
         end, live = pending
         if live and not T.done:
             try:
-                if observer is None:
+                if T.observer is None:
                     _execute(end, live)
                 else:
-                    observer.run(_execute, end, live)
+                    T.observer.run(_execute, end, live)
             except Exception:
                 _forget_slots(end)
                 T.reset()
@@ -529,7 +356,7 @@ def flush(why: str = "a value was needed on the host") -> None:
         T.reset()
 
 
-def _execute(end: Step, live) -> _ColdProgram | _HotProgram:
+def _execute(end: Step, live) -> ColdProgram | HotProgram:
     began = time.perf_counter()
     slots = tuple([slot for slot, _ in live])
     plan = end.programs.get(slots)
@@ -605,174 +432,6 @@ def _forget_slots(end: Step | None):
                     v.slot = INFERENCE
 
 
-class Plan:
-    """How to run the trace that ends at a step, for the values that are held: cold at first, then as one program."""
-
-    __slots__ = ("cold", "donating", "end", "plain", "size", "slots", "visits")
-
-    def __init__(self, end: Step, slots: tuple[int, ...]):
-        self.end, self.slots = end, slots
-        self.visits = 0
-        self.size = sum(s.kernel is not None for s in path(end))
-        self.cold: _ColdProgram | None = None
-        self.plain: _HotProgram | None = None
-        self.donating: _HotProgram | None = None
-
-    def program(self, arrays: dict):
-        """The program for this visit. One that takes inputs' memory is used only when nobody else holds them."""
-        self.visits += 1
-        donating = self.donating
-        if donating is not None and all(sys.getrefcount(arrays[slot]) == ALONE for slot in donating.donated):
-            return donating
-        if self.plain is not None:
-            return self.plain
-        if self.cold is None:
-            self.cold = _ColdProgram([s for s in path(self.end) if s.kernel is not None], self.slots)
-        if self.visits < T.patience or len(self.cold.steps) < 2:
-            return self.cold
-        if self.donating is None:
-            donated = self._donations(arrays)
-            if donated:
-                self.donating = _HotProgram(self.end, self.slots, donated, self.visits)
-                return self.donating
-        self.plain = _HotProgram(self.end, self.slots, [], self.visits)
-        return self.plain
-
-    def _donations(self, arrays: dict) -> list[int]:
-        """Inputs that nobody else holds, as far as results can use their memory."""
-        wanted: dict = {}
-        outs = {slot: a for s in path(self.end) for slot, (a, _) in enumerate(s.outs, s.slot)}
-        for i in self.slots:
-            kind = outs[i].shape, outs[i].dtype
-            wanted[kind] = wanted.get(kind, 0) + 1
-        donated = []
-        for slot in arrays:
-            a = outs.get(slot)
-            if a is None or a.numel * a.dtype.itemsize < DONATE_BYTES or not wanted.get((a.shape, a.dtype)):
-                continue
-            if sys.getrefcount(arrays[slot]) == ALONE:
-                wanted[a.shape, a.dtype] -= 1
-                donated.append(slot)
-        return donated
-
-
-class _ColdProgram:
-    """A trace run kernel by kernel, each value dropped after its last use."""
-
-    __slots__ = ("last", "slots", "steps")
-
-    def __init__(self, steps: list[Step], slots: tuple[int, ...]):
-        self.steps, self.slots = steps, slots
-        self.last: dict[int, int] = {}
-        for place, s in enumerate(steps):
-            for i in s.ins:
-                self.last[i] = place
-        for i in slots:
-            self.last[i] = len(steps)
-
-    def prepare(self, arrays, numbers):
-        return dict(arrays), numbers
-
-    def ran(self):
-        stats.cold += 1
-
-    def call(self, env, numbers):
-        last = self.last
-        for place, s in enumerate(self.steps):
-            args = [env[i] for i in s.ins]
-            args += [np.float64(numbers[i]) if k == "f" else np.int64(numbers[i]) for k, i in s.numbers]
-            results = s.kernel.run(*args) if observer is None else observer.kernel(s.kernel, args)
-            for slot, r in enumerate(results, s.slot):
-                env[slot] = r
-            for i in s.ins:
-                if last[i] == place:
-                    env.pop(i, None)
-        return [env[i] for i in self.slots]
-
-
-def _with_backwards(ops: list[Step]) -> dict[Step, Step]:
-    """The operations with a loop whose backward is in the same trace, each with that."""
-    found: dict[Step, Step] = {}
-    for b in ops:
-        if b.kernel.shares is None:
-            continue
-        kernel, _, _, kept = b.kernel.shares
-        for f in ops:
-            same = f.kernel is kernel and f.numbers == b.numbers and tuple(f.ins[i] for i in kept) == b.ins[: len(kept)]
-            if same and f not in found:
-                found[f] = b
-                break
-    return found
-
-
-class _HotProgram:
-    """A trace as one compiled program. The inputs in the slots `donated` give their memory to results."""
-
-    __slots__ = ("began", "call", "donated", "floats", "ints", "kept", "name", "visits", "why")
-
-    def __init__(self, end: Step, slots: tuple[int, ...], donated: list[int], visits: int):
-        self.visits = visits
-        self.began: float | None = 0.0
-        steps = path(end)
-        ops = [s for s in steps if s.kernel is not None]
-        self.name = f"{len(ops)} operations ({ops[0].kernel.name} ... {ops[-1].kernel.name})"
-        self.why = why(end, slots) if "recompiles" in _LOG else ""
-        for s in (end.root(), *steps):
-            s.compiled = True
-        self.donated = donated
-        self.kept = [s.slot for s in steps if s.kind == "in" and s.slot not in set(donated)]
-        self.floats = sorted({i for s in ops for k, i in s.numbers if k == "f"})
-        self.ints = sorted({i for s in ops for k, i in s.numbers if k == "i"})
-        given, kept = self.donated, self.kept
-        backwards = _with_backwards(ops)
-        forwards = {b: f for f, b in backwards.items()}
-        place = {("f", i): n for n, i in enumerate(self.floats)} | {("i", i): n for n, i in enumerate(self.ints)}
-
-        def trace(given_arrays, kept_arrays, floats, ints):
-            env = dict(zip(given, given_arrays, strict=True)) | dict(zip(kept, kept_arrays, strict=True))
-            pulls = {}
-            for at, s in enumerate(ops):
-                args = [env[i] for i in s.ins]
-                numbers = [(floats if n[0] == "f" else ints)[place[n]] for n in s.numbers]
-                with jax.named_scope(f"{SCOPE}{at}"):
-                    if s in backwards:
-                        results, pulls[s] = s.kernel.with_pull(*backwards[s].kernel.shares[1:3], args, numbers)
-                    elif s in forwards:
-                        results = pulls.pop(forwards[s])(args[len(s.kernel.shares[3]) :])
-                    else:
-                        results = s.kernel.fn(*args, *numbers)
-                for slot, r in enumerate(results, s.slot):
-                    env[slot] = r
-            return [env[i] for i in slots]
-
-        where = ops[0].kernel.out[0].device
-        stats.hot_programs += 1
-        self.call = jax.jit(trace, donate_argnums=(0,), compiler_options=compiler_options(where, False))
-
-    def prepare(self, arrays, numbers):
-        if self.began is not None:
-            self.began = time.perf_counter()
-        return (
-            [arrays[k] for k in self.donated],
-            [arrays[k] for k in self.kept],
-            np.array([numbers[i] for i in self.floats], np.float64),
-            np.array([numbers[i] for i in self.ints], np.int64),
-        )
-
-    def ran(self):
-        stats.hot += 1
-        if self.began is not None:
-            seconds = time.perf_counter() - self.began
-            self.began = None
-            stats.compiles += 1
-            stats.compile_seconds += seconds
-            if "recompiles" in _LOG:
-                print(
-                    f"jtorch: compiled {self.name} at visit {self.visits} in {seconds:.2f} s: {self.why}",
-                    file=sys.stderr,
-                )
-
-
 # ---- threads ---------------------------------------------------------------------------------------------------------
 #
 # One thread at a time records. The others run each operation at once; what is pending in the owner's trace they compute
@@ -803,7 +462,7 @@ def take_over() -> bool:
                 return False
             frame = frame.f_back
         flush()
-        _modes[owner], T._modes = T._modes, _modes.pop(me, (True, False))
+        thread_modes[owner], T._modes = T._modes, thread_modes.pop(me, (True, False))
         T.reset()
         return True
     finally:
@@ -829,7 +488,7 @@ def _look(v: Value):
                     steps.append(s)
                     needed.update(s.ins)
             steps.reverse()
-            (v.array,) = _ColdProgram(steps, (v.slot,)).call(arrays, numbers)
+            (v.array,) = ColdProgram(steps, (v.slot,)).call(arrays, numbers)
     return v.array
 
 

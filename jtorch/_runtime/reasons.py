@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jtorch._runtime.executor import Step
+    from jtorch._runtime.trace import Step
 
 
 def why(end: Step, slots: tuple[int, ...]) -> str:

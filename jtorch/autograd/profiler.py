@@ -59,7 +59,7 @@ class record_function:
         self._spans: list[Span | None] = []
 
     def __enter__(self) -> record_function:
-        recorder = executor.observer
+        recorder = executor.T.observer
         span = None
         if recorder is not None:
             span = recorder.begin(self.name, "range")
@@ -70,7 +70,7 @@ class record_function:
 
     def __exit__(self, *exc: object) -> None:
         span = self._spans.pop()
-        recorder = executor.observer
+        recorder = executor.T.observer
         if span is not None and recorder is not None and not span.end:
             recorder.end(span)
 
@@ -141,7 +141,7 @@ class profile:
     def _start_trace(self) -> None:
         self.entered = True
         self.trace_id = self.create_trace_id()
-        if executor.observer is not None:
+        if executor.T.observer is not None:
             warnings.warn("Profiler is already enabled, this one records nothing", stacklevel=3)
             return
         self._recorder = Recorder(shapes=self.record_shapes, stacks=self.with_stack)

@@ -173,8 +173,8 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drops all gradients, or fills them with zeros in place."""
-        if executor.observer is not None:
-            with executor.observer.range(f"Optimizer.zero_grad#{type(self).__name__}.zero_grad"):
+        if executor.T.observer is not None:
+            with executor.T.observer.range(f"Optimizer.zero_grad#{type(self).__name__}.zero_grad"):
                 self._zero_grad(set_to_none)
         else:
             self._zero_grad(set_to_none)
@@ -302,8 +302,8 @@ def hooked() -> bool:
 def _with_hooks(plain: Callable) -> Callable:
     @functools.wraps(plain)
     def step(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        if executor.observer is not None:
-            with executor.observer.range(f"Optimizer.step#{type(self).__name__}.step"):
+        if executor.T.observer is not None:
+            with executor.T.observer.range(f"Optimizer.step#{type(self).__name__}.step"):
                 return _through_hooks(plain, self, args, kwargs)
         if not (hooked() or self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks):
             return plain(self, *args, **kwargs)

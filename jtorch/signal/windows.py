@@ -25,10 +25,10 @@ __all__ = [
 Shape = tuple[float, float, Callable[[Tensor], Tensor]]  # the first place, the last, and the window's height over them
 
 
-def _window(name: str = "") -> Callable[[Callable[..., Shape]], Callable[..., Tensor]]:
+def _window(name: str = "", shortest: int = 2) -> Callable[[Callable[..., Shape]], Callable[..., Tensor]]:
     """Makes a window of a function of M, `sym` and the window's own parameters that gives its shape.
 
-    name: what torch's errors call it, by default its own name.
+    name: what torch's errors call it, by default its own name. shortest: with fewer places than that they are ones.
     """
 
     def declare(shape_of: Callable[..., Shape]) -> Callable[..., Tensor]:
@@ -54,7 +54,9 @@ def _window(name: str = "") -> Callable[[Callable[..., Shape]], Callable[..., Te
                 raise ValueError(f"{called} expects float32 or float64 dtypes, got: {dtype}")
             first, last, shape = shape_of(M, sym, **own)
             options: dict[str, Any] = {"dtype": dtype, "device": device, "requires_grad": requires_grad}
-            return shape(creation.linspace(first, last, M, **options)) if M > 1 else creation.ones((M,), **options)
+            if shortest > M:
+                return creation.ones((M,), **options)
+            return shape(creation.linspace(first, last, M, **options))
 
         common = inspect.signature(window, follow_wrapped=False).parameters.values()
         place, *shared = [p for p in common if p.kind is not inspect.Parameter.VAR_KEYWORD]
@@ -67,7 +69,7 @@ def _window(name: str = "") -> Callable[[Callable[..., Shape]], Callable[..., Te
 
 def _span(M: int, sym: bool) -> int:
     """Places in a period."""
-    return M - 1 if sym else M
+    return M if M > 1 and not sym else M - 1
 
 
 @_window()
@@ -83,7 +85,7 @@ def cosine(M: int, sym: bool) -> Shape:
     return step / 2, (M - 0.5) * step, lambda x: x.sin()
 
 
-@_window()
+@_window(shortest=1)
 def exponential(M: int, sym: bool, *, center: float | None = None, tau: float = 1.0) -> Shape:
     """Decays from the center on, by e each `tau` places. A symmetric window has its center in the middle."""
     if tau <= 0:
@@ -159,7 +161,7 @@ def hann(M: int, sym: bool) -> Shape:
     return _cosines(M, sym, [0.5, 0.5])
 
 
-@_window("general_cosine")
+@_window()
 def blackman(M: int, sym: bool) -> Shape:
     """Three cosines: 0.42, 0.5, 0.08."""
     return _cosines(M, sym, [0.42, 0.5, 0.08])

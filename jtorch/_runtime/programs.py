@@ -1,0 +1,185 @@
+"""How a trace runs: kernel by kernel while it is new, as one compiled program once it is met again."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import jax
+import numpy as np
+
+from jtorch._runtime.kernel import compiler_options
+from jtorch._runtime.reasons import why
+from jtorch._runtime.trace import LOG, Step, T, path, stats
+
+DONATE_BYTES = 1 << 16  # XLA copies a donated input that it also reads late: below this, that costs more than it saves
+SCOPE = "jtorch."  # with its place in the trace, each operation's name inside a compiled one: what profiles go by
+ALONE = 2  # references to an array that only the trace holds: its own, and the counting call's
+
+
+class Plan:
+    """How to run the trace that ends at a step, for the values that are held: cold at first, then as one program."""
+
+    __slots__ = ("cold", "donating", "end", "plain", "size", "slots", "visits")
+
+    def __init__(self, end: Step, slots: tuple[int, ...]):
+        self.end, self.slots = end, slots
+        self.visits = 0
+        self.size = sum(s.kernel is not None for s in path(end))
+        self.cold: ColdProgram | None = None
+        self.plain: HotProgram | None = None
+        self.donating: HotProgram | None = None
+
+    def program(self, arrays: dict):
+        """The program for this visit. One that takes inputs' memory is used only when nobody else holds them."""
+        self.visits += 1
+        donating = self.donating
+        if donating is not None and all(sys.getrefcount(arrays[slot]) == ALONE for slot in donating.donated):
+            return donating
+        if self.plain is not None:
+            return self.plain
+        if self.cold is None:
+            self.cold = ColdProgram([s for s in path(self.end) if s.kernel is not None], self.slots)
+        if self.visits < T.patience or len(self.cold.steps) < 2:
+            return self.cold
+        if self.donating is None:
+            donated = self._donations(arrays)
+            if donated:
+                self.donating = HotProgram(self.end, self.slots, donated, self.visits)
+                return self.donating
+        self.plain = HotProgram(self.end, self.slots, [], self.visits)
+        return self.plain
+
+    def _donations(self, arrays: dict) -> list[int]:
+        """Inputs that nobody else holds, as far as results can use their memory."""
+        wanted: dict = {}
+        outs = {slot: a for s in path(self.end) for slot, (a, _) in enumerate(s.outs, s.slot)}
+        for i in self.slots:
+            kind = outs[i].shape, outs[i].dtype
+            wanted[kind] = wanted.get(kind, 0) + 1
+        donated = []
+        for slot in arrays:
+            a = outs.get(slot)
+            if a is None or a.numel * a.dtype.itemsize < DONATE_BYTES or not wanted.get((a.shape, a.dtype)):
+                continue
+            if sys.getrefcount(arrays[slot]) == ALONE:
+                wanted[a.shape, a.dtype] -= 1
+                donated.append(slot)
+        return donated
+
+
+class ColdProgram:
+    """A trace run kernel by kernel, each value dropped after its last use."""
+
+    __slots__ = ("last", "slots", "steps")
+
+    def __init__(self, steps: list[Step], slots: tuple[int, ...]):
+        self.steps, self.slots = steps, slots
+        self.last: dict[int, int] = {}
+        for place, s in enumerate(steps):
+            for i in s.ins:
+                self.last[i] = place
+        for i in slots:
+            self.last[i] = len(steps)
+
+    def prepare(self, arrays, numbers):
+        return dict(arrays), numbers
+
+    def ran(self):
+        stats.cold += 1
+
+    def call(self, env, numbers):
+        last = self.last
+        for place, s in enumerate(self.steps):
+            args = [env[i] for i in s.ins]
+            args += [np.float64(numbers[i]) if k == "f" else np.int64(numbers[i]) for k, i in s.numbers]
+            results = s.kernel.run(*args) if T.observer is None else T.observer.kernel(s.kernel, args)
+            for slot, r in enumerate(results, s.slot):
+                env[slot] = r
+            for i in s.ins:
+                if last[i] == place:
+                    env.pop(i, None)
+        return [env[i] for i in self.slots]
+
+
+def _with_backwards(ops: list[Step]) -> dict[Step, Step]:
+    """The operations with a loop whose backward is in the same trace, each with that."""
+    found: dict[Step, Step] = {}
+    for b in ops:
+        if b.kernel.shares is None:
+            continue
+        kernel, _, _, kept = b.kernel.shares
+        for f in ops:
+            same = f.kernel is kernel and f.numbers == b.numbers and tuple(f.ins[i] for i in kept) == b.ins[: len(kept)]
+            if same and f not in found:
+                found[f] = b
+                break
+    return found
+
+
+class HotProgram:
+    """A trace as one compiled program. The inputs in the slots `donated` give their memory to results."""
+
+    __slots__ = ("began", "call", "donated", "floats", "ints", "kept", "name", "visits", "why")
+
+    def __init__(self, end: Step, slots: tuple[int, ...], donated: list[int], visits: int):
+        self.visits = visits
+        self.began: float | None = 0.0
+        steps = path(end)
+        ops = [s for s in steps if s.kernel is not None]
+        self.name = f"{len(ops)} operations ({ops[0].kernel.name} ... {ops[-1].kernel.name})"
+        self.why = why(end, slots) if "recompiles" in LOG else ""
+        for s in (end.root(), *steps):
+            s.compiled = True
+        self.donated = donated
+        self.kept = [s.slot for s in steps if s.kind == "in" and s.slot not in set(donated)]
+        self.floats = sorted({i for s in ops for k, i in s.numbers if k == "f"})
+        self.ints = sorted({i for s in ops for k, i in s.numbers if k == "i"})
+        given, kept = self.donated, self.kept
+        backwards = _with_backwards(ops)
+        forwards = {b: f for f, b in backwards.items()}
+        place = {("f", i): n for n, i in enumerate(self.floats)} | {("i", i): n for n, i in enumerate(self.ints)}
+
+        def trace(given_arrays, kept_arrays, floats, ints):
+            env = dict(zip(given, given_arrays, strict=True)) | dict(zip(kept, kept_arrays, strict=True))
+            pulls = {}
+            for at, s in enumerate(ops):
+                args = [env[i] for i in s.ins]
+                numbers = [(floats if n[0] == "f" else ints)[place[n]] for n in s.numbers]
+                with jax.named_scope(f"{SCOPE}{at}"):
+                    if s in backwards:
+                        results, pulls[s] = s.kernel.with_pull(*backwards[s].kernel.shares[1:3], args, numbers)
+                    elif s in forwards:
+                        results = pulls.pop(forwards[s])(args[len(s.kernel.shares[3]) :])
+                    else:
+                        results = s.kernel.fn(*args, *numbers)
+                for slot, r in enumerate(results, s.slot):
+                    env[slot] = r
+            return [env[i] for i in slots]
+
+        where = ops[0].kernel.out[0].device
+        stats.hot_programs += 1
+        self.call = jax.jit(trace, donate_argnums=(0,), compiler_options=compiler_options(where, False))
+
+    def prepare(self, arrays, numbers):
+        if self.began is not None:
+            self.began = time.perf_counter()
+        return (
+            [arrays[k] for k in self.donated],
+            [arrays[k] for k in self.kept],
+            np.array([numbers[i] for i in self.floats], np.float64),
+            np.array([numbers[i] for i in self.ints], np.int64),
+        )
+
+    def ran(self):
+        stats.hot += 1
+        if self.began is not None:
+            seconds = time.perf_counter() - self.began
+            self.began = None
+            stats.compiles += 1
+            stats.compile_seconds += seconds
+            if "recompiles" in LOG:
+                print(
+                    f"jtorch: compiled {self.name} at visit {self.visits} in {seconds:.2f} s: {self.why}",
+                    file=sys.stderr,
+                )
