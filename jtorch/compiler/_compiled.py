@@ -110,10 +110,7 @@ class Compiled:
                 executor.set_execution("eager")
 
     def _call(self, given: Tree, args: tuple, kwargs: dict) -> Any:
-        try:
-            found = self._replays.get(given.key)
-        except TypeError:  # an argument that has no hash
-            return self._record(args, kwargs, None)[0]
+        found = self._replays.get(given.key)
         if executor.settled():
             executor.flush()  # what came before is another program
         for at, replay in enumerate(found or ()):

@@ -24,7 +24,7 @@ from jtorch._tensor.at_hand import span_of
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.fused import is_sole
 from jtorch._tensor.storage import value_of, version_of
-from jtorch.compiler._state import Entry, Opaque, State
+from jtorch.compiler._state import Entry, Guard, Opaque, State
 from jtorch.compiler._tree import Tree
 from jtorch.nn import Module
 from jtorch.optim import optimizer
@@ -216,7 +216,7 @@ class Recording:
         made.placed = [(entry, type(before)) for entry, before, _ in self.changes]
         for rate, _ in made.rates:
             but.add((id(rate.container), rate.key))
-        made.guard = self.state.guard(but)
+        made.guard = Guard(self.state, but)
         made.result = Tree.of(result)
         if any(not self.state.reached(x) for x in made.result.others):
             raise Opaque("it gives an object of its own")

@@ -50,7 +50,7 @@ class Opaque(Exception):
 
 
 class Entry:
-    """A place that holds a tensor: an entry of a dict or list, a closure's cell, or the grad of another tensor."""
+    """A place that holds a tensor or a number: an entry of a dict or list, or a closure's cell."""
 
     __slots__ = ("container", "key")
 
@@ -62,8 +62,6 @@ class Entry:
         c = self.container
         if type(c) is types.CellType:
             return c.cell_contents
-        if isinstance(c, Tensor):
-            return c._grad
         try:
             return c[self.key]
         except (KeyError, IndexError):
@@ -74,8 +72,6 @@ class Entry:
         c = self.container
         if type(c) is types.CellType:
             c.cell_contents = t
-        elif isinstance(c, Tensor):
-            c._grad = t
         else:
             c[self.key] = t
 
@@ -230,13 +226,12 @@ class State:
                 found.append((Entry(cell, None), value, cell.cell_contents))
         return found
 
-    def guard(self, but: set[tuple[int, Any]]) -> Guard:
-        """What has to be as it was for the function to do the same again; `but` are (id of container, key) left out."""
-        return Guard(self, but)
-
 
 class Guard:
-    """Tells whether Python's state is as it was. Looked at in a few passes that run in C: calls wait for it."""
+    """Tells whether Python's state is as it was when it was walked. `but` are (id of container, key) that may differ.
+
+    Looked at in a few passes that run in C: calls wait for it.
+    """
 
     __slots__ = ("cells", "containers", "dicts", "entries", "expected", "lists", "sizes", "spaces")
 
