@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import jtorch as torch
-from jtorch._runtime import devices, executor, kernel, programs
-from jtorch._runtime.executor import T
+from jtorch._runtime import devices, donation, executor, kernel, programs
+from jtorch._runtime.executor import T, path
 from jtorch._tensor import fused
 from jtorch._tensor.storage import value_of
 
@@ -140,6 +140,34 @@ def test_dead_inputs_are_donated_and_held_ones_are_not():
         executor.flush()
         assert kept.mean().item() == 1.0
         assert fresh.mean().item() == 1.0
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)])
+def test_a_parameter_takes_its_own_memory_and_not_its_gradients(optimizer, monkeypatch):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(256, 256), torch.nn.ReLU(), torch.nn.Linear(256, 256))
+    opt = optimizer(net.parameters())
+    x = torch.randn(64, 256)
+
+    def step():
+        opt.zero_grad()
+        net(x).square().mean().backward()
+        opt.step()
+
+    for _ in range(4):
+        step()
+    executor.flush()
+    held = [
+        net[0].weight,
+        net[2].weight,
+        *(v for s in opt.state.values() for v in s.values() if v.numel() == 256 * 256),
+    ]
+    olds = [value_of(v) for v in held]
+    monkeypatch.setattr(fused, "LONG", 1000)  # so that the trace is still there to be looked at
+    step()
+    pairs = {v.slot: value_of(t).slot for v, t in zip(olds, held, strict=True)}
+    grads = [value_of(p.grad).slot for p in net.parameters()]
+    assert dict(donation.heirs(path(T.at), sorted(pairs), sorted([*pairs.values(), *grads]))) == pairs
 
 
 def test_errors_come_where_the_call_is_written():

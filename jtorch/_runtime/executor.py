@@ -367,10 +367,10 @@ def _execute(end: Step, live) -> ColdProgram | HotProgram:
     # From here on donated inputs are gone: the call and the storing of its results are one step in C, which no signal
     # handler can come between.
     if (T.arrays or _only_cpu()) and outside_traces():
-        T.done.extend(starmap(program.call, (args,)))
+        T.done.extend(map(program.order, starmap(program.call, (args,))))
     else:
         with _at_once(T.device or devices.CPU):
-            T.done.extend(starmap(program.call, (args,)))
+            T.done.extend(map(program.order, starmap(program.call, (args,))))
     program.ran()
     stats.syncs += 1
     stats.operations += plan.size

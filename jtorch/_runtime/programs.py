@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import time
 
 import jax
 import numpy as np
 
+from jtorch._runtime.donation import heirs
 from jtorch._runtime.kernel import compiler_options
 from jtorch._runtime.reasons import why
 from jtorch._runtime.trace import LOG, Step, T, path, stats
@@ -43,35 +45,42 @@ class Plan:
         if self.visits < T.patience or len(self.cold.steps) < 2:
             return self.cold
         if self.donating is None:
-            donated = self._donations(arrays)
-            if donated:
-                self.donating = HotProgram(self.end, self.slots, donated, self.visits)
+            pairs = self._donations(arrays)
+            if pairs:
+                self.donating = HotProgram(self.end, self.slots, pairs, self.visits)
                 return self.donating
         self.plain = HotProgram(self.end, self.slots, [], self.visits)
         return self.plain
 
-    def _donations(self, arrays: dict) -> list[int]:
-        """Inputs that nobody else holds, as far as results can use their memory."""
-        wanted: dict = {}
-        outs = {slot: a for s in path(self.end) for slot, (a, _) in enumerate(s.outs, s.slot)}
-        for i in self.slots:
-            kind = outs[i].shape, outs[i].dtype
-            wanted[kind] = wanted.get(kind, 0) + 1
-        donated = []
+    def _donations(self, arrays: dict) -> list[tuple[int, int]]:
+        """Inputs that nobody else holds, each with the result that takes its memory."""
+        steps = path(self.end)
+        outs = {slot: a for s in steps for slot, (a, _) in enumerate(s.outs, s.slot)}
+        free: dict = {}  # shape and dtype -> results that have no memory yet
+        for slot in self.slots:
+            free.setdefault((outs[slot].shape, outs[slot].dtype), []).append(slot)
+        given = []
         for slot in arrays:
             a = outs.get(slot)
-            if a is None or a.numel * a.dtype.itemsize < DONATE_BYTES or not wanted.get((a.shape, a.dtype)):
+            if a is None or a.numel * a.dtype.itemsize < DONATE_BYTES or (a.shape, a.dtype) not in free:
                 continue
             if sys.getrefcount(arrays[slot]) == ALONE:
-                wanted[a.shape, a.dtype] -= 1
-                donated.append(slot)
-        return donated
+                given.append(slot)
+        pairs = heirs(steps, given, self.slots)
+        for i, o in pairs:
+            free[outs[i].shape, outs[i].dtype].remove(o)
+        for i in given:
+            left = free[outs[i].shape, outs[i].dtype]
+            if left and all(i != j for j, _ in pairs):
+                pairs.append((i, left.pop(0)))
+        return pairs
 
 
 class ColdProgram:
     """A trace run kernel by kernel, each value dropped after its last use."""
 
     __slots__ = ("last", "slots", "steps")
+    order = list
 
     def __init__(self, steps: list[Step], slots: tuple[int, ...]):
         self.steps, self.slots = steps, slots
@@ -118,11 +127,15 @@ def _with_backwards(ops: list[Step]) -> dict[Step, Step]:
 
 
 class HotProgram:
-    """A trace as one compiled program. The inputs in the slots `donated` give their memory to results."""
+    """A trace as one compiled program. `pairs`: an input that gives its memory away, the result that takes it.
 
-    __slots__ = ("began", "call", "donated", "floats", "ints", "kept", "name", "visits", "why")
+    What `call` gives, `order` brings into the order of `slots`: JAX gives a donated input's memory to the first result
+    of its kind, so those that take come first.
+    """
 
-    def __init__(self, end: Step, slots: tuple[int, ...], donated: list[int], visits: int):
+    __slots__ = ("began", "call", "donated", "floats", "ints", "kept", "name", "order", "visits", "why")
+
+    def __init__(self, end: Step, slots: tuple[int, ...], pairs: list[tuple[int, int]], visits: int):
         self.visits = visits
         self.began: float | None = 0.0
         steps = path(end)
@@ -131,8 +144,12 @@ class HotProgram:
         self.why = why(end, slots) if "recompiles" in LOG else ""
         for s in (end.root(), *steps):
             s.compiled = True
-        self.donated = donated
-        self.kept = [s.slot for s in steps if s.kind == "in" and s.slot not in set(donated)]
+        self.donated = [i for i, _ in pairs]
+        self.kept = [s.slot for s in steps if s.kind == "in" and s.slot not in set(self.donated)]
+        takers = [o for _, o in pairs]
+        made = takers + [slot for slot in slots if slot not in set(takers)]
+        # In C, as the rest of a run. One result needs no order, and an itemgetter of one place gives no tuple.
+        self.order = list if made == list(slots) else operator.itemgetter(*(made.index(slot) for slot in slots))
         self.floats = sorted({i for s in ops for k, i in s.numbers if k == "f"})
         self.ints = sorted({i for s in ops for k, i in s.numbers if k == "i"})
         given, kept = self.donated, self.kept
@@ -155,7 +172,7 @@ class HotProgram:
                         results = s.kernel.fn(*args, *numbers)
                 for slot, r in enumerate(results, s.slot):
                     env[slot] = r
-            return [env[i] for i in slots]
+            return [env[i] for i in made]
 
         where = ops[0].kernel.out[0].device
         stats.hot_programs += 1
