@@ -60,6 +60,16 @@ LEAVES = {
     "negative": lambda: [-1],
     "infinite": lambda: [float("nan"), float("inf"), -float("inf")],
     "past 64 bits": lambda: [2**64],
+    "mixed": lambda: [1, 2.5, -3],
+    "rows": lambda: [[1.5, 2.0], (3, 4)],
+    "deep": lambda: ([[1], [2]], [[3], [4]]),
+    "rows of nothing": lambda: [[], []],
+    "depths": lambda: [[1], 2],
+    "truths": lambda: [True, False],
+    "truth and number": lambda: [True, 2],
+    "past float32": lambda: [1e300, -1e300, 1.0],
+    "past float64": lambda: [10**400, 1.0],
+    "number past float32": lambda: 1e300,
     "largest": lambda: [1e9, -1e9, 449.0, 464.0, 465.0],
 }
 DTYPES = (None, "float32", "int64", "bool", "uint8", "uint64", "complex64", "float8_e4m3fn", "float8_e5m2")

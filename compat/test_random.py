@@ -224,6 +224,35 @@ def test_rrelu_refuses(dtype):
     check(words)
 
 
+@own_engine
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weights", [[0.3, 0.7], [0.0, 2.0, 1e-30, 5.0], [3e4, 6e4], [1e30, 1e38], [1.0], [3.0] * 17, [[1.0, 2.0]]])
+def test_multinomial_of_few(weights, dtype):
+    """Few weights take a way of their own: the draws among others, and where they leave the stream."""
+
+    def draws(T):
+        T.manual_seed(5)
+        w = T.tensor(weights, dtype=T.float64).to(getattr(T, dtype))
+        found = [T.multinomial(w, 1).tolist() for _ in range(30)]
+        found.append(T.rand(700).tolist())
+        found += [T.multinomial(w, min(2, w.shape[-1]), replacement).tolist() for replacement in (False, True)]
+        return [*found, T.empty(3).exponential_(1e-37).tolist(), T.randn(3).tolist()]
+
+    assert draws(jtorch) == draws(torch)
+
+
+@pytest.mark.parametrize("weights", [[-1.0, 3.0], [float("nan"), 1.0], [float("inf"), 1.0], [0.0, 0.0], [-0.0, 1.0]])
+def test_multinomial_of_what_is_no_distribution(weights):
+    def outcome(T):
+        T.manual_seed(1)
+        try:
+            return T.multinomial(T.tensor(weights), 1).tolist()
+        except RuntimeError as error:
+            return str(error), T.rand(1).item()
+
+    assert outcome(jtorch) == outcome(torch)
+
+
 @pytest.mark.parametrize("shape", [(0,), (2, 0)])
 def test_multinomial_without_categories(shape):
     for module in (torch, jtorch):

@@ -538,7 +538,7 @@ def test_copies_of_compiled_modules():
     assert model(x).item() != 0
 
 
-def test_a_step_happens_or_does_not():
+def test_a_step_happens_or_does_not(interrupt_at):
     """An interrupt at any line leaves all parameters as before the step or as after it."""
     import sys
 
@@ -558,17 +558,7 @@ def test_a_step_happens_or_does_not():
         x = torch.ones(1, 3)
         for _ in range(4):
             step(x)
-        count = 0
-
-        def tracer(frame, event, arg):
-            nonlocal count
-            if "jtorch" in frame.f_code.co_filename:
-                count += 1
-                if count == stop_at:
-                    raise KeyboardInterrupt
-                return tracer
-            return None
-
+        tracer, left = interrupt_at(stop_at)
         sys.settrace(tracer)
         try:
             step(x)
@@ -576,7 +566,7 @@ def test_a_step_happens_or_does_not():
             pass
         finally:
             sys.settrace(None)
-        return [p.sum().item() for p in net.parameters()], count
+        return [p.sum().item() for p in net.parameters()], stop_at - left[0]
 
     states = set()
     last = run(10**9)[1]

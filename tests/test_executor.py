@@ -179,25 +179,8 @@ def test_errors_come_where_the_call_is_written():
     assert (a + 1).sum().item() == 12
 
 
-def interrupt_at(n: int):
-    """A tracer that raises KeyboardInterrupt at the n-th line of jtorch's own code, as a signal might."""
-    left = [n]
-
-    def line(frame, event, arg):
-        if event == "line":
-            left[0] -= 1
-            if left[0] == 0:
-                raise KeyboardInterrupt
-        return line
-
-    def call(frame, event, arg):
-        return line if "jtorch" in frame.f_code.co_filename else None
-
-    return call, left
-
-
 @pytest.mark.parametrize("mode", ["eager", "deferred"])
-def test_an_interrupted_step_happens_or_does_not(mode):
+def test_an_interrupted_step_happens_or_does_not(mode, interrupt_at):
     """An interrupt at any line of a step leaves all parameters updated, or none, and the next step works."""
     with torch.execution(mode):
         net, _, step = training_step()

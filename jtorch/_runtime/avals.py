@@ -109,6 +109,17 @@ def aval(
     return found
 
 
+_PLAIN: dict[tuple, Aval] = {}
+
+
+def on_cpu(shape: tuple[int, ...], dtype: dtypes.dtype) -> Aval:
+    """The one Aval of a row-major array on the CPU: `aval` in less time."""
+    found = _PLAIN.get((shape, dtype))
+    if found is None:
+        found = _PLAIN[shape, dtype] = aval(shape, dtype)
+    return found
+
+
 def of_array(array) -> Aval:
     """The aval of a jax array (or tracer, which counts as on the CPU)."""
     where = devices.CPU

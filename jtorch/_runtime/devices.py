@@ -147,6 +147,12 @@ def to_jax(d: device):
     return jax_devices(d.type)[d.index or 0]
 
 
+@functools.cache
+def one_cpu() -> bool:
+    """Whether JAX has one CPU device, so that no array can be spread over several."""
+    return len(jax_devices("cpu")) == 1
+
+
 @functools.lru_cache
 def from_jax(d) -> device:
     """The torch device of a JAX device."""

@@ -49,6 +49,8 @@ _DIGITS = {
     np.dtype(d): n for d, n in ((dtypes.float16.np, 11), (dtypes.bfloat16.np, 8), (np.float32, 24), (np.float64, 53))
 }
 _LARGEST = {d: dtypes.finfo(dtypes.from_numpy(d)).max for d in _DIGITS}
+FEW = 16  # draws up to which Python's own arithmetic takes less time than NumPy's calls
+_PYTHONS = frozenset((np.dtype(np.float32), np.dtype(np.float64)))  # whose results it gives, rounded once at the end
 _C_NAMES = {
     "uint8": "unsigned char", "int8": "signed char", "int16": "short", "int32": "int", "int64": "long", "bool": "bool",
     "uint16": "unsigned short", "uint32": "unsigned int", "uint64": "unsigned long",
@@ -343,7 +345,13 @@ def exponential(generator: Generator, shape, dtype, rate: float = 1.0) -> np.nda
         )
     if not rate > 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={rate:g}")
-    out = -_unit53(generator, _size(shape))
+    count = _size(shape)
+    if count <= FEW and dtype in _PYTHONS and rate > 1e-30:  # beyond, float32 overflows
+        with generator.lock:
+            units = generator.engine.few53(count)
+        factor = -1.0 / rate
+        return np.array([math.log1p(-u) * factor for u in units], dtype).reshape(shape)
+    out = -_unit53(generator, count)
     out = libm(math.log1p, out) if dtype == np.float64 else np.log1p(out)
     out *= -1.0 / rate
     return narrow(out, dtype).reshape(shape)
@@ -401,6 +409,11 @@ def rrelu_noise(generator: Generator, count: int, dtype, lower: float, upper: fl
     return narrow(slopes, np.dtype(dtype))
 
 
+def _plain(weights: list[float]) -> bool:
+    """Whether weights are a distribution, and none so large that one over a clock's time could overflow."""
+    return min(weights, default=0) >= 0 and 0 < sum(weights) < 1e20
+
+
 def multinomial(
     generator: Generator, probabilities: np.ndarray, num_samples: int, replacement: bool = False
 ) -> np.ndarray:
@@ -421,15 +434,20 @@ def multinomial(
         raise RuntimeError("number of categories cannot exceed 2^24")
     if weights.ndim == 2 and not len(weights):
         return np.empty((*weights.shape[:-1], num_samples), np.int64)
-    if not (np.isfinite(weights) & (weights >= 0)).all():
-        raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
-    if (weights.sum(-1, dtype=np.float64) == 0).any():
-        raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
+    plain = weights.ndim == 1 and weights.dtype in _PYTHONS and categories <= FEW and _plain(weights.tolist())
+    if not plain:
+        if not (np.isfinite(weights) & (weights >= 0)).all():
+            raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+        if (weights.sum(-1, dtype=np.float64) == 0).any():
+            raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
     if not replacement or num_samples == 1:
         # A race of exponential clocks: the fastest are a sample without replacement.
         clocks = exponential(generator, weights.shape, weights.dtype)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if plain and min(clocks.tolist()) > 0:  # NumPy has nothing to warn of
             race = weights / clocks
+        else:
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                race = weights / clocks
         if num_samples == 1:
             return race.argmax(-1, keepdims=True)
         return np.argsort(-race, axis=-1, kind="stable")[..., :num_samples]

@@ -29,7 +29,7 @@ import numpy as np
 from jtorch._runtime import devices
 from jtorch._runtime.avals import Aval
 from jtorch._runtime.dtypes import FLOATING
-from jtorch._runtime.jax_internals import ArrayImpl, outside_traces
+from jtorch._runtime.jax_internals import ArrayImpl, outside_traces, put
 from jtorch._runtime.kernel import MAX_COMPILED, Kernel, compiled, drop_compiled
 from jtorch._runtime.programs import ColdProgram, HotProgram, Plan
 from jtorch._runtime.trace import BUSY as BUSY
@@ -65,8 +65,12 @@ def enter(v: Value) -> int:
     if v.slot >= 0:
         return v.slot if get_ident() == T.owner else -2
     array = v.array
-    if T.eager or type(array) is not ArrayImpl or get_ident() != T.owner or T.at is BUSY:
+    if T.eager or get_ident() != T.owner or T.at is BUSY:
         return -2
+    if type(array) is not ArrayImpl:
+        if type(array) is not np.ndarray:
+            return -2
+        array = lent(v)
     if v.aval.device is not T.device:
         if T.device is not None:
             return -2  # a trace is one device's; what mixes them runs at once
@@ -306,8 +310,31 @@ def run_now(kernel: Kernel, values, numbers=(), out=None) -> list[Value]:
 # ---- running ---------------------------------------------------------------------------------------------------------
 
 
-def concrete(v: Value):
-    """The array of a value, running what is pending if need be."""
+LENT = 3  # programs that take a value's NumPy array as it is before it is placed: what that costs them more comes to the placing
+
+
+def lent(v: Value):
+    """The array of a value that is in the host's memory only, for a program to take."""
+    v.lent += 1
+    return v.array if v.lent <= LENT else placed(v)
+
+
+def placed(v: Value):
+    """The jax array of a value that has an array, which is put on the device if it was not."""
+    array = v.array
+    if type(array) is np.ndarray:
+        array = v.array = put(array, devices.to_jax(v.aval.device))
+    return array
+
+
+def host(v: Value) -> np.ndarray:
+    """The elements of a value as a read-only NumPy array, running what is pending if need be."""
+    array = concrete(v, place=False)
+    return array if type(array) is np.ndarray else np.asarray(array)
+
+
+def concrete(v: Value, place: bool = True):
+    """The array of a value, running what is pending if need be. Unless `place` it may be a NumPy array (see `lent`)."""
     if v.array is None:
         if v.aval.device is devices.META:
             raise NotImplementedError("Cannot copy out of meta tensor; no data!")
@@ -318,7 +345,7 @@ def concrete(v: Value):
             raise RuntimeError("a pending value was lost: the trace that held it was cut off by an error")
     elif T.region is not None and get_ident() == T.owner:
         T.region.cut("a value was needed on the host")
-    return v.array
+    return placed(v) if place else v.array
 
 
 def flush(why: str = "a value was needed on the host") -> None:
@@ -488,7 +515,8 @@ def _look(v: Value):
                     steps.append(s)
                     needed.update(s.ins)
             steps.reverse()
-            (v.array,) = ColdProgram(steps, (v.slot,)).call(arrays, numbers)
+            program = ColdProgram(steps, (v.slot,))
+            (v.array,) = program.call(*program.prepare(arrays, numbers))
     return v.array
 
 

@@ -17,11 +17,17 @@ ArrayImpl = type(jax.numpy.zeros(()))  # the concrete array's class: one type co
 _SHARDINGS: dict[Any, SingleDeviceSharding] = {}
 
 
+def single_device(device: Any) -> SingleDeviceSharding:
+    """The sharding of arrays that are on one device, one object for each."""
+    found = _SHARDINGS.get(device)
+    if found is None:
+        found = _SHARDINGS[device] = SingleDeviceSharding(device)
+    return found
+
+
 def put(array: np.ndarray, device: Any) -> jax.Array:
     """A copy of a host array on a device: `jax.device_put` without its generality, which costs ten times the copy."""
-    sharding = _SHARDINGS.get(device)
-    if sharding is None:
-        sharding = _SHARDINGS[device] = SingleDeviceSharding(device)
+    sharding = single_device(device)
     aval = core.ShapedArray(array.shape, array.dtype)
     try:
         return xla_client.batched_device_put(aval, sharding, [array], [device], True, True)  # committed, copied

@@ -5,11 +5,14 @@ from __future__ import annotations
 import operator
 import sys
 import time
+from typing import Any
 
 import jax
 import numpy as np
 
+from jtorch._runtime import devices
 from jtorch._runtime.donation import heirs
+from jtorch._runtime.jax_internals import put, single_device
 from jtorch._runtime.kernel import compiler_options
 from jtorch._runtime.reasons import why
 from jtorch._runtime.trace import LOG, Step, T, path, stats
@@ -92,7 +95,8 @@ class ColdProgram:
             self.last[i] = len(steps)
 
     def prepare(self, arrays, numbers):
-        return dict(arrays), numbers
+        where = devices.to_jax(self.steps[0].kernel.out[0].device)
+        return {i: put(a, where) if type(a) is np.ndarray else a for i, a in arrays.items()}, numbers
 
     def ran(self):
         stats.cold += 1
@@ -176,7 +180,9 @@ class HotProgram:
 
         where = ops[0].kernel.out[0].device
         stats.hot_programs += 1
-        self.call = jax.jit(trace, donate_argnums=(0,), compiler_options=compiler_options(where, False))
+        # Told where its inputs are, it is one program whether one comes as a NumPy array or placed.
+        told: dict[str, Any] = {"in_shardings": single_device(devices.to_jax(where))} if where is devices.CPU and devices.one_cpu() else {}
+        self.call = jax.jit(trace, donate_argnums=(0,), compiler_options=compiler_options(where, False), **told)
 
     def prepare(self, arrays, numbers):
         if self.began is not None:

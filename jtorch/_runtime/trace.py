@@ -39,15 +39,17 @@ NUMBERS = 32  # more run-time numbers than any one operation takes
 class Value:
     """An immutable array that may be pending.
 
-    array: the jax array (or tracer) once there is one.
+    array: the jax array (or tracer) once there is one; a NumPy array that nobody writes to while it is small and new.
     node: what computes its gradient: None where it needs none, LAZY while that is only in the trace.
     nr: which output of `node` this is.
     slot: its place in the trace that is recorded; negative where it is in none, INFERENCE for what inference_mode made.
     dirty: set when the tensor that held it was written in place since; says which version it was.
+    lent: how many programs took its NumPy array.
     """
 
     array = None
     dirty = None
+    lent = 0
     nr = 0
     __slots__ = ("__dict__", "__weakref__", "aval", "node", "slot")
 

@@ -21,13 +21,14 @@ def span(index: Any) -> tuple[int, int] | None:
 def span_of(v) -> tuple[int, int] | None:
     """The same of a value."""
     array = v.array
-    if array.__class__ is not ArrayImpl or not v.aval.numel or v.aval.device is not devices.CPU:
+    held = array.__class__ is np.ndarray
+    if not held and array.__class__ is not ArrayImpl or not v.aval.numel or v.aval.device is not devices.CPU:
         return None
     if v.aval.dtype.category > dtypes.INTEGRAL:
         return None  # no index at all: the operation says so
     found = v.__dict__.get("span")
     if found is None:
-        if not array.is_ready():
+        if not held and not array.is_ready():
             return None
         host = np.asarray(array)
         found = v.span = (int(host.min()), int(host.max()))

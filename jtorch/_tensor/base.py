@@ -465,15 +465,15 @@ class Tensor(Attached):
             raise RuntimeError(f"a Tensor with {v.aval.numel} elements cannot be converted to Scalar")
         if v.aval.device is devices.META:
             raise RuntimeError("Tensor.item() cannot be called on meta tensors")
-        return np.asarray(executor.concrete(v)).item()
+        return executor.host(v).item()
 
     def tolist(self) -> Any:
         """The elements as (nested lists of) Python numbers."""
-        return np.asarray(executor.concrete(value_of(self))).tolist()
+        return executor.host(value_of(self)).tolist()
 
     def _host(self) -> np.ndarray:
         """The elements as a read-only NumPy array, without a copy where they are on the CPU."""
-        return np.asarray(executor.concrete(value_of(self)))
+        return executor.host(value_of(self))
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
         """The elements as a NumPy array of its own.
@@ -662,7 +662,7 @@ def describe(t: Tensor, contents: str | None = None) -> str:
     if v.node is not None and v.node.kind != 1:
         node: Any = node_of(v)
         grad_fn = node.name().rpartition("::")[2]
-    array = None if v.aval.device is devices.META else np.asarray(executor.concrete(v))
+    array = None if v.aval.device is devices.META else executor.host(v)
     return printing.format_tensor(
         array,
         dtype=v.aval.dtype,

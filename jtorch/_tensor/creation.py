@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from array import array as PythonArray
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jtorch._runtime import devices, dtypes, executor
-from jtorch._runtime.avals import aval, contiguous_strides, is_dense
+from jtorch._runtime.avals import aval, contiguous_strides, is_dense, on_cpu
 from jtorch._runtime.executor import Value
 from jtorch._runtime.jax_internals import put
 from jtorch._runtime.kernel import Kernel
@@ -60,13 +61,29 @@ def wrap(v: Value, requires_grad: bool = False) -> Tensor:
 log: Any = None  # while a compiled function is watched: takes note of what it makes out of Python data, and of draws
 
 
+# A host array up to this size is handed to programs as it is: they take it in less time than placing it takes, and most
+# small ones are used once or twice.
+HELD_BYTES = 4096
+
+
 def place(array, dtype: dtypes.dtype, device) -> Value:
-    """A host array as a value on a device."""
+    """A host array as a value on a device: a copy."""
     where = devices.canonical(device)
-    a = aval(array.shape, dtype, where)
-    v = Value(a, executor.INFERENCE if executor.T.inference else -1)
+    if where is devices.CPU and array.nbytes <= HELD_BYTES and devices.one_cpu():
+        return hold(np.array(array, order="C"), dtype)
+    v = Value(aval(array.shape, dtype, where), executor.INFERENCE if executor.T.inference else -1)
     if where is not devices.META:
         v.array = put(np.ascontiguousarray(array).reshape(array.shape), devices.to_jax(where))
+    if log is not None:
+        log.made.append(v)
+    return v
+
+
+def hold(array: np.ndarray, dtype: dtypes.dtype) -> Value:
+    """A small row-major host array that nobody else has as a value on the CPU."""
+    array.setflags(write=False)
+    v = Value(on_cpu(array.shape, dtype), executor.INFERENCE if executor.T.inference else -1)
+    v.array = array
     if log is not None:
         log.made.append(v)
     return v
@@ -108,6 +125,43 @@ def _host_array(data, dtype: dtypes.dtype | None) -> tuple[np.ndarray, dtypes.dt
     _flatten_into(data, shape, 0, flat, dtype)
     found = dtype or _infer(flat)
     return _number_array([_plain(x) for x in flat], found).reshape(shape), found
+
+
+_FLOATS = {dtypes.float32: "f", dtypes.float64: "d"}
+_LISTS = {list}, {tuple}, {list, tuple}
+
+
+def _from_numbers(data: Any, dtype: dtypes.dtype | None) -> tuple[np.ndarray, dtypes.dtype] | None:
+    """`_host_array` for what most callers give: a number, or numbers of one kind in lists of one length. None for all else."""
+    shape: Any = None
+    if data.__class__ in _NUMBERS:
+        data, shape = [data], ()
+    kinds = set(map(type, data))
+    if kinds in _LISTS:
+        shape = [len(data)]
+        while kinds in _LISTS:
+            lengths = set(map(len, data))
+            if len(lengths) != 1:
+                return None
+            shape.append(lengths.pop())
+            data = list(itertools.chain.from_iterable(data))
+            kinds = set(map(type, data))
+    try:
+        if kinds == {int} and (dtype is None or dtype is dtypes.int64):
+            array, found = np.array(data, np.int64), dtypes.int64
+        elif kinds == {bool} and (dtype is None or dtype is dtypes.bool):
+            array, found = np.array(data, np.bool_), dtypes.bool
+        elif kinds and kinds <= _REAL and (found := dtype or dtypes.get_default_dtype()) in _FLOATS:
+            # Python's arrays round what is past the range to infinity, and say nothing.
+            array = np.frombuffer(PythonArray(_FLOATS[found], data), found.np)
+        else:
+            return None
+    except OverflowError:
+        return None
+    return array if shape is None else array.reshape(shape), found
+
+
+_REAL, _NUMBERS, _PLAIN = map(frozenset, ((int, float), (int, float, bool), (int, float, bool, list, tuple)))
 
 
 def cast_array(array: np.ndarray, dtype: dtypes.dtype) -> np.ndarray:
@@ -305,6 +359,10 @@ def tensor(
     data: Any, *, dtype: dtypes.dtype | None = None, device=None, requires_grad: bool = False, pin_memory: bool = False
 ) -> Tensor:
     """A new leaf tensor of Python numbers, nested sequences, arrays or another tensor's elements: always a copy."""
+    if data.__class__ in _PLAIN:
+        made = _from_numbers(data, as_dtype("tensor", dtype))
+        if made is not None:
+            return wrap(place(*made, device), requires_grad)
     if isinstance(data, Tensor):
         warnings.warn(
             "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
@@ -321,7 +379,8 @@ def tensor(
         t = wrap(executor.of(data))
         t = t.to(device=devices.canonical(device), dtype=dtype or t.dtype)
         return wrap(detached(value_of(t)), requires_grad)
-    array, found = _host_array(data, as_dtype("tensor", dtype))
+    dtype = as_dtype("tensor", dtype)
+    array, found = _host_array(data, dtype)
     t = wrap(place(array, found, device), requires_grad)
     if isinstance(data, np.ndarray):
         _lay_out_as(data, t)

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from jtorch._autograd import graph
 from jtorch._autograd.graph import Modified
 from jtorch._runtime import devices, dtypes, executor, generator
@@ -29,6 +31,7 @@ from jtorch.compiler._tree import Tree
 from jtorch.nn import Module
 from jtorch.optim import optimizer
 
+_ARRAYS = frozenset((ArrayImpl, np.ndarray))
 _assign = Tensor._value.__set__  # type: ignore[attr-defined]
 new = object.__new__
 ref = executor.ref
@@ -168,7 +171,7 @@ class Recording:
         if id(v) in drawn:
             return ("draw", v)
         if id(v) in fresh and v.node is None:
-            return ("constant", v.array)
+            return ("constant", executor.placed(v))
         raise Opaque("it uses a tensor that jtorch cannot find again")
 
     # ---- outputs -----------------------------------------------------------------------------------------------------
@@ -361,7 +364,7 @@ class Replay:
             if (
                 v.aval is not a
                 or v.slot != -1
-                or type(v.array) is not ArrayImpl
+                or type(v.array) not in _ARRAYS
                 or (v.node and v.node.kind) is not node
             ):
                 return None
@@ -396,7 +399,7 @@ class Replay:
                 v = drawn[source[1]]
             elif v.node is not None:
                 T.nodes_in[slot] = v.node, v.nr
-            arrays[slot] = v.array
+            arrays[slot] = v.array if type(v.array) is ArrayImpl else executor.lent(v)
             if not ends:
                 made[slot] = ref(v)
         T.numbers.update(self.numbers)
