@@ -226,7 +226,9 @@ def test_rrelu_refuses(dtype):
 
 @own_engine
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("weights", [[0.3, 0.7], [0.0, 2.0, 1e-30, 5.0], [3e4, 6e4], [1e30, 1e38], [1.0], [3.0] * 17, [[1.0, 2.0]]])
+@pytest.mark.parametrize(
+    "weights", [[0.3, 0.7], [0.0, 2.0, 1e-30, 5.0], [3e4, 6e4], [1e30, 1e38], [1.0], [3.0] * 17, [[1.0, 2.0]]]
+)
 def test_multinomial_of_few(weights, dtype):
     """Few weights take a way of their own: the draws among others, and where they leave the stream."""
 

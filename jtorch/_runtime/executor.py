@@ -333,7 +333,7 @@ def host(v: Value) -> np.ndarray:
     return array if type(array) is np.ndarray else np.asarray(array)
 
 
-def concrete(v: Value, place: bool = True):
+def concrete(v: Value, place: bool = True) -> Any:
     """The array of a value, running what is pending if need be. Unless `place` it may be a NumPy array (see `lent`)."""
     if v.array is None:
         if v.aval.device is devices.META:

@@ -181,7 +181,8 @@ class HotProgram:
         where = ops[0].kernel.out[0].device
         stats.hot_programs += 1
         # Told where its inputs are, it is one program whether one comes as a NumPy array or placed.
-        told: dict[str, Any] = {"in_shardings": single_device(devices.to_jax(where))} if where is devices.CPU and devices.one_cpu() else {}
+        one = where is devices.CPU and devices.one_cpu()
+        told: dict[str, Any] = {"in_shardings": single_device(devices.to_jax(where))} if one else {}
         self.call = jax.jit(trace, donate_argnums=(0,), compiler_options=compiler_options(where, False), **told)
 
     def prepare(self, arrays, numbers):

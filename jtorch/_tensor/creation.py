@@ -161,7 +161,9 @@ def _from_numbers(data: Any, dtype: dtypes.dtype | None) -> tuple[np.ndarray, dt
     return array if shape is None else array.reshape(shape), found
 
 
-_REAL, _NUMBERS, _PLAIN = map(frozenset, ((int, float), (int, float, bool), (int, float, bool, list, tuple)))
+_REAL = frozenset((int, float))
+_NUMBERS = _REAL | {bool}
+_PLAIN = _NUMBERS | {list, tuple}
 
 
 def cast_array(array: np.ndarray, dtype: dtypes.dtype) -> np.ndarray:
@@ -224,13 +226,13 @@ def _number_array(data, dtype: dtypes.dtype) -> np.ndarray:
                 continue
             if isinstance(x, complex):
                 raise TypeError("'complex' object cannot be interpreted as an integer")
+            if isinstance(x, int) and not -(2**63) <= x < 2**63:
+                raise ValueError("Overflow when unpacking long long")
             if (
                 not math.isfinite(x)
                 or not info.min <= x <= info.max
                 and not (not dtype.is_signed and -info.max <= x < 0)
             ):
-                if math.isfinite(x) and not -(2**63) <= x < 2**63:
-                    raise ValueError("Overflow when unpacking long long")
                 raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
         if dtype is dtypes.uint64:
             array = np.array(values, np.uint64)

@@ -361,12 +361,7 @@ class Replay:
             if t is None:
                 return None
             v = value_of(t)
-            if (
-                v.aval is not a
-                or v.slot != -1
-                or type(v.array) not in _ARRAYS
-                or (v.node and v.node.kind) is not node
-            ):
+            if v.aval is not a or v.slot != -1 or type(v.array) not in _ARRAYS or (v.node and v.node.kind) is not node:
                 return None
             if bounds:
                 found = span_of(v)
