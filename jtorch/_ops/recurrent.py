@@ -7,17 +7,18 @@ there are biases, then w_hr where an LSTM projects its output.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jtorch._ops._common import Array, Arrays, scalar_name
+from jtorch._ops._recurrences import Cell, Gated, LongShort, Plain, recur, times
 from jtorch._ops.registry import op
 
-Step = Callable[[tuple[Array, ...], Array], tuple[Array, ...]]
+_TANH = Plain(jnp.tanh, lambda h: 1 - h * h)
+_RELU = Plain(jax.nn.relu, lambda h: (h > 0).astype(h.dtype))
+_LSTM, _GRU = LongShort(), Gated()
 
 
 @op(key="nn.rnn_tanh", name="rnn_tanh", function=False, out=False)
@@ -34,7 +35,7 @@ def rnn_tanh(
 ) -> tuple[Array, Array]:
     """Elman network with tanh; see `lstm` for the shapes. Returns output, h_n."""
     return _network(
-        _rnn_layer(jnp.tanh), input, (hx,), params, lengths, dropout_masks, has_biases, num_layers, bidirectional,
+        _TANH, input, (hx,), params, lengths, dropout_masks, has_biases, num_layers, bidirectional,
         batch_first, False,
     )  # fmt: skip
 
@@ -53,7 +54,7 @@ def rnn_relu(
 ) -> tuple[Array, Array]:
     """Elman network with relu; see `lstm` for the shapes. Returns output, h_n."""
     return _network(
-        _rnn_layer(jax.nn.relu), input, (hx,), params, lengths, dropout_masks, has_biases, num_layers, bidirectional,
+        _RELU, input, (hx,), params, lengths, dropout_masks, has_biases, num_layers, bidirectional,
         batch_first, False,
     )  # fmt: skip
 
@@ -72,7 +73,7 @@ def gru(
 ) -> tuple[Array, Array]:
     """Gated recurrent units; see `lstm` for the shapes. Returns output, h_n."""
     return _network(
-        _gru_layer, input, (hx,), params, lengths, dropout_masks, has_biases, num_layers, bidirectional, batch_first,
+        _GRU, input, (hx,), params, lengths, dropout_masks, has_biases, num_layers, bidirectional, batch_first,
         False,
     )  # fmt: skip
 
@@ -99,13 +100,13 @@ def lstm(
     with batch_first (B, T, D * H).
     """
     return _network(
-        _lstm_layer, input, (hx, cx), params, lengths, dropout_masks, has_biases, num_layers, bidirectional,
+        _LSTM, input, (hx, cx), params, lengths, dropout_masks, has_biases, num_layers, bidirectional,
         batch_first, projected,
     )  # fmt: skip
 
 
 def _network(
-    layer: Callable[..., tuple[Array, Step]],
+    cell: Cell,
     input: Array,
     states: tuple[Array, ...],
     params: Arrays,
@@ -132,8 +133,9 @@ def _network(
         for way in range(directions):
             row = depth * directions + way
             group = params[each * row : each * (row + 1)]
-            projection, step = layer(sequence, *_named(group, has_biases, projected))
-            output, final = _scan(step, projection, tuple(s[row] for s in states), alive, reverse=way == 1)
+            parameters = _named(group, has_biases, projected)
+            start = tuple(s[row] for s in states)
+            output, final = _layer(cell, sequence, *parameters, start, alive, reverse=way == 1)
             outputs.append(output)
             finals.append(final)
         sequence = outputs[0] if directions == 1 else jnp.concatenate(outputs, axis=-1)
@@ -144,71 +146,35 @@ def _network(
     return (output, *(jnp.stack(parts) for parts in zip(*finals, strict=True)))
 
 
-def _named(group: Arrays, has_biases: bool, projected: bool) -> tuple[Array | None, ...]:
+def _named(group: Arrays, has_biases: bool, projected: bool) -> tuple[Any, Any, Any, Any, Any]:
     """w_ih, w_hh, b_ih, b_hh, w_hr of one layer and direction, None for what it lacks."""
-    biases = group[2:4] if has_biases else (None, None)
-    return (*group[:2], *biases, group[-1] if projected else None)
+    b_ih, b_hh = group[2:4] if has_biases else (None, None)
+    return group[0], group[1], b_ih, b_hh, group[-1] if projected else None
 
 
-def _scan(
-    step: Step, projection: Array, start: tuple[Array, ...], alive: Array | None, reverse: bool
+def _layer(
+    cell: Cell,
+    x: Array,
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Array | None,
+    b_hh: Array | None,
+    w_hr: Array | None,
+    start: tuple[Array, ...],
+    alive: Array | None,
+    reverse: bool,
 ) -> tuple[Array, tuple[Array, ...]]:
-    """The hidden states of all steps and the final states. Where a sequence has ended its state stands still."""
-
-    def advance(carry: tuple[Array, ...], now: tuple[Array, Array | None]) -> tuple[tuple[Array, ...], Array]:
-        x, live = now
-        new = step(carry, x)
-        if live is None:
-            return new, new[0]
-        kept = tuple(jnp.where(live, n, c) for n, c in zip(new, carry, strict=True))
-        return kept, jnp.where(live, new[0], jnp.zeros((), new[0].dtype))
-
-    final, output = lax.scan(advance, start, (projection, alive), reverse=reverse)
-    return output, final
-
-
-def _project(x: Array, w: Array, *biases: Array | None) -> Array:
-    result = jnp.matmul(x, w.T)
-    for bias in biases:
-        result = result if bias is None else result + bias
-    return result
-
-
-def _rnn_layer(activation: Callable[[Array], Array]) -> Callable[..., tuple[Array, Step]]:
-    def layer(
-        x: Array, w_ih: Array, w_hh: Array, b_ih: Array | None, b_hh: Array | None, _: None
-    ) -> tuple[Array, Step]:
-        def step(carry: tuple[Array, ...], now: Array) -> tuple[Array, ...]:
-            return (activation(now + jnp.matmul(carry[0], w_hh.T)),)
-
-        return _project(x, w_ih, b_ih, b_hh), step
-
-    return layer
-
-
-def _lstm_layer(
-    x: Array, w_ih: Array, w_hh: Array, b_ih: Array | None, b_hh: Array | None, w_hr: Array | None
-) -> tuple[Array, Step]:
-    def step(carry: tuple[Array, ...], now: Array) -> tuple[Array, ...]:
-        h, c = _lstm_gates(now + jnp.matmul(carry[0], w_hh.T), carry[1])
-        return (h if w_hr is None else jnp.matmul(h, w_hr.T), c)
-
-    return _project(x, w_ih, b_ih, b_hh), step
+    """The output of one layer in one direction, and its final states."""
+    if cell.summed and b_ih is not None and b_hh is not None:
+        b_ih, b_hh = b_ih + b_hh, None
+    output, final = recur(cell, reverse, times(x, w_ih, b_ih), w_hh, b_hh, w_hr, start, alive)
+    return output if alive is None else jnp.where(alive, output, jnp.zeros((), output.dtype)), final
 
 
 def _lstm_gates(gates: Array, c: Array) -> tuple[Array, Array]:
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
-
-
-def _gru_layer(
-    x: Array, w_ih: Array, w_hh: Array, b_ih: Array | None, b_hh: Array | None, _: None
-) -> tuple[Array, Step]:
-    def step(carry: tuple[Array, ...], now: Array) -> tuple[Array, ...]:
-        return (_gru_gates(now, _project(carry[0], w_hh, b_hh), carry[0]),)
-
-    return _project(x, w_ih, b_ih), step
 
 
 def _gru_gates(from_input: Array, from_state: Array, h: Array) -> Array:
@@ -225,7 +191,7 @@ def rnn_tanh_cell(
 ) -> Array:
     """tanh(w_ih x + b_ih + w_hh h + b_hh). input: (B, I), hx: (B, H)."""
     _check_cell(input, (hx,), w_ih, w_hh, 1)
-    return jnp.tanh(_project(input, w_ih, b_ih) + _project(hx, w_hh, b_hh))
+    return jnp.tanh(times(input, w_ih, b_ih) + times(hx, w_hh, b_hh))
 
 
 @op(out=False, grad_name="ReluBackward0")
@@ -234,7 +200,7 @@ def rnn_relu_cell(
 ) -> Array:
     """relu(w_ih x + b_ih + w_hh h + b_hh). input: (B, I), hx: (B, H)."""
     _check_cell(input, (hx,), w_ih, w_hh, 1)
-    return jax.nn.relu(_project(input, w_ih, b_ih) + _project(hx, w_hh, b_hh))
+    return jax.nn.relu(times(input, w_ih, b_ih) + times(hx, w_hh, b_hh))
 
 
 @op(out=False, grad_name="MulBackward0")
@@ -245,7 +211,7 @@ def lstm_cell(
     if len(hx) != 2:
         raise RuntimeError("lstm_cell expects two hidden states")
     _check_cell(input, hx, w_ih, w_hh, 4)
-    return _lstm_gates(_project(input, w_ih, b_ih) + _project(hx[0], w_hh, b_hh), hx[1])
+    return _lstm_gates(times(input, w_ih, b_ih) + times(hx[0], w_hh, b_hh), hx[1])
 
 
 @op(out=False, grad_name="AddBackward0")
@@ -254,7 +220,7 @@ def gru_cell(
 ) -> Array:
     """One GRU step: the new h. input: (B, I), hx: (B, H); gates in the order reset, update, new."""
     _check_cell(input, (hx,), w_ih, w_hh, 3)
-    return _gru_gates(_project(input, w_ih, b_ih), _project(hx, w_hh, b_hh), hx)
+    return _gru_gates(times(input, w_ih, b_ih), times(hx, w_hh, b_hh), hx)
 
 
 def _check_cell(input: Array, states: Arrays, w_ih: Array, w_hh: Array, gates: int) -> None:
