@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import jtorch as torch
+from jtorch._runtime import seam
 from jtorch.utils import data
 from jtorch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
@@ -409,3 +410,63 @@ class TestWorkers:
     def test_fork_is_not_taken(self):
         with pytest.warns(UserWarning, match="spawned, not forked"):
             DataLoader(Squares(2), num_workers=1, multiprocessing_context="fork")
+
+
+class Turned(Dataset):
+    """Row i of a table, computed in a way of its own for each number in `ways`."""
+
+    def __init__(self, ways):
+        self.x = torch.arange(32.0).view(8, 4)
+        self.ways = ways
+
+    def __len__(self):
+        return len(self.ways)
+
+    def __getitem__(self, i):
+        row = self.x[i % 8] * 0.5
+        for k in range(5):
+            if self.ways[i] >> k & 1:
+                row = row.flip(0) if k % 2 else row + k
+        return row, self.x[i % 8]
+
+
+class TestSamplesToBeComputed:
+    """Samples that are recorded: stacked in the trace, which goes on into the training step or not."""
+
+    def _train(self, loader, weight, rounds):
+        for _ in range(rounds):
+            for x, y in loader:
+                weight = (weight + (x * y).mean(0)).tanh()
+            weight.tolist()
+        return weight
+
+    def test_same_each_time(self):
+        loader = DataLoader(Turned([0] * 4), batch_size=2)
+        with torch.execution("deferred"):
+            weight = self._train(loader, torch.ones(4), 6)
+            torch.stats(reset=True)
+            self._train(loader, weight, 4)
+            counts = torch.stats()
+        assert (counts.syncs, counts.compiles) == (4, 0)  # one an epoch: where its result is read
+
+    def test_many_sorts(self):
+        loader = DataLoader(Turned(range(32)), batch_size=1)
+        with torch.execution("deferred"):
+            torch.stats(reset=True)
+            weight = torch.ones(4)
+            for _ in range(6):
+                for x, y in loader:
+                    weight = (weight + (x * y).mean(0)).tanh()
+                    weight.tolist()
+            compiles = torch.stats().compiles
+        # Each sort of sample is compiled once, and the step by itself, and with the few sorts that came first.
+        assert compiles <= 32 + 1 + seam.FEW
+
+    def test_batch_is_a_copy(self):
+        dataset = Turned([1] * 4)
+        for _ in range(4):
+            (x, y), *_ = DataLoader(dataset, batch_size=4)
+            before = dataset.x[:4].tolist()
+            dataset.x += 1
+            assert y.tolist() == before
+            assert x.tolist() == [[v * 0.5 for v in row] for row in before]

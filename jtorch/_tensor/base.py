@@ -475,6 +475,11 @@ class Tensor(Attached):
         """The elements as a read-only NumPy array, without a copy where they are on the CPU."""
         return executor.host(value_of(self))
 
+    def _pending(self) -> bool:
+        """Whether the elements are still to be computed."""
+        v = self._value
+        return v is None or v.array is None
+
     def numpy(self, *, force: bool = False) -> np.ndarray:
         """The elements as a NumPy array of its own.
 

@@ -54,9 +54,12 @@ def to_tensor(array: np.ndarray) -> Any:
 def host_view(tensor: Any) -> np.ndarray | None:
     """The tensor's memory as an array, for reading, where it lies on the host and no gradient flows; else None.
 
-    None too for element types that NumPy has not of its own (bfloat16, float8).
+    None too for a tensor still to be computed, unless its batch is for another process, and for element types that NumPy
+    has not of its own (bfloat16, float8).
     """
     if type(tensor) is not torch.Tensor or tensor.requires_grad or tensor.device.type != "cpu":
+        return None
+    if tensor._pending() and not _packing:
         return None
     array = tensor._host()
     return array if array.dtype in _NUMERIC else None
@@ -68,7 +71,8 @@ def _alike(arrays: Sequence[Any]) -> bool:
 
 
 def _collate_tensors(batch: Sequence[Any], *, collate_fn_map: _Registry | None = None) -> Any:
-    # One NumPy stack and one placement, instead of a program over N small inputs.
+    # One NumPy stack and one placement, instead of a program over N small inputs; samples that are still to be computed
+    # are stacked where they are.
     views = []
     for tensor in batch:
         view = host_view(tensor) if type(tensor) is torch.Tensor else None

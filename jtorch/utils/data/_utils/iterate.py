@@ -10,6 +10,7 @@ from collections import deque
 from multiprocessing.connection import Connection, wait
 from pickle import dumps
 from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
 import jtorch as torch
 from jtorch.utils.data._utils.fetch import DatasetKind
@@ -72,6 +73,19 @@ class BaseIterator:
         return len(self._index_sampler)
 
 
+_seams: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by loader: not its own, so that no copy of it has one
+
+
+def _seam_of(loader: Any) -> Any:
+    """Between a loader's batches, put together operation by operation in this process, and what is done with them."""
+    found = _seams.get(loader)
+    if found is None:
+        from jtorch._runtime.seam import Seam  # not above: a worker that loads this file starts without JAX
+
+        found = _seams[loader] = Seam()
+    return found
+
+
 class SingleProcessIterator(BaseIterator):
     """Fetches in this process, each batch when it is asked for.
 
@@ -88,9 +102,12 @@ class SingleProcessIterator(BaseIterator):
         self._fetcher = DatasetKind.create_fetcher(
             self._kind, self._dataset, loader._auto_collation, loader.collate_fn, loader.drop_last
         )
+        self._seam = _seam_of(loader)
 
     def _next_data(self) -> Any:
-        return self._fetcher.fetch(next(self._sampler_iter))
+        data = self._fetcher.fetch(next(self._sampler_iter))
+        self._seam.cross()
+        return data
 
 
 class _Worker:
