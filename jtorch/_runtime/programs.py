@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -130,6 +131,37 @@ def _with_backwards(ops: list[Step]) -> dict[Step, Step]:
     return found
 
 
+def body(ops: list[Step]) -> Callable[[dict, Callable], None]:
+    """What a compiled trace computes: given the inputs by slot and a run-time number by its kind and place, adds the results."""
+    backwards = _with_backwards(ops)
+    forwards = {b: f for f, b in backwards.items()}
+
+    def compute(env: dict, number: Callable) -> None:
+        pulls = {}
+        for at, s in enumerate(ops):
+            args = [env[i] for i in s.ins]
+            numbers = [number(n) for n in s.numbers]
+            with jax.named_scope(f"{SCOPE}{at}"):
+                if s in backwards:
+                    results, pulls[s] = s.kernel.with_pull(*backwards[s].kernel.shares[1:3], args, numbers)
+                elif s in forwards:
+                    results = pulls.pop(forwards[s])(args[len(s.kernel.shares[3]) :])
+                else:
+                    results = s.kernel.fn(*args, *numbers)
+            env.update(enumerate(results, s.slot))
+
+    return compute
+
+
+def how_compiled(where: devices.device) -> dict[str, Any]:
+    """What `jax.jit` is told of a program on a device."""
+    told: dict[str, Any] = {"compiler_options": compiler_options(where, False)}
+    # Told where its inputs are, it is one program whether one comes as a NumPy array or placed.
+    if where is devices.CPU and devices.one_cpu():
+        told["in_shardings"] = single_device(devices.to_jax(where))
+    return told
+
+
 class HotProgram:
     """A trace as one compiled program. `pairs`: an input that gives its memory away, the result that takes it.
 
@@ -157,33 +189,17 @@ class HotProgram:
         self.floats = sorted({i for s in ops for k, i in s.numbers if k == "f"})
         self.ints = sorted({i for s in ops for k, i in s.numbers if k == "i"})
         given, kept = self.donated, self.kept
-        backwards = _with_backwards(ops)
-        forwards = {b: f for f, b in backwards.items()}
+        compute = body(ops)
         place = {("f", i): n for n, i in enumerate(self.floats)} | {("i", i): n for n, i in enumerate(self.ints)}
 
         def trace(given_arrays, kept_arrays, floats, ints):
             env = dict(zip(given, given_arrays, strict=True)) | dict(zip(kept, kept_arrays, strict=True))
-            pulls = {}
-            for at, s in enumerate(ops):
-                args = [env[i] for i in s.ins]
-                numbers = [(floats if n[0] == "f" else ints)[place[n]] for n in s.numbers]
-                with jax.named_scope(f"{SCOPE}{at}"):
-                    if s in backwards:
-                        results, pulls[s] = s.kernel.with_pull(*backwards[s].kernel.shares[1:3], args, numbers)
-                    elif s in forwards:
-                        results = pulls.pop(forwards[s])(args[len(s.kernel.shares[3]) :])
-                    else:
-                        results = s.kernel.fn(*args, *numbers)
-                for slot, r in enumerate(results, s.slot):
-                    env[slot] = r
+            compute(env, lambda n: (floats if n[0] == "f" else ints)[place[n]])
             return [env[i] for i in made]
 
         where = ops[0].kernel.out[0].device
         stats.hot_programs += 1
-        # Told where its inputs are, it is one program whether one comes as a NumPy array or placed.
-        one = where is devices.CPU and devices.one_cpu()
-        told: dict[str, Any] = {"in_shardings": single_device(devices.to_jax(where))} if one else {}
-        self.call = jax.jit(trace, donate_argnums=(0,), compiler_options=compiler_options(where, False), **told)
+        self.call = jax.jit(trace, donate_argnums=(0,), **how_compiled(where))
 
     def prepare(self, arrays, numbers):
         if self.began is not None:

@@ -353,7 +353,19 @@ def _rebuild(array: np.ndarray, dtype: dtypes.dtype, device: str, strides, requi
 
 
 _INTERNAL = frozenset(
-    ("_storage", "_offset", "_base", "_aval", "_old", "_alone", "_grad", "_backward_hooks", "_unseen")
+    (
+        "_storage",
+        "_offset",
+        "_base",
+        "_aval",
+        "_old",
+        "_alone",
+        "_grad",
+        "_backward_hooks",
+        "_made",
+        "_unseen",
+        "_view_name",
+    )
 )
 
 

@@ -17,8 +17,10 @@ from jtorch._runtime import executor
 from jtorch._runtime.executor import T
 from jtorch._runtime.jax_internals import outside_traces
 from jtorch._tensor import creation
+from jtorch._tensor.methods import user_state
 from jtorch.compiler import _state
 from jtorch.compiler._replay import Recording, Replay
+from jtorch.compiler._resident import DEBT, PATIENCE, Resident, resident
 from jtorch.compiler._state import Entry, Opaque, State
 from jtorch.compiler._tree import Tree
 from jtorch.compiler._watch import Watch, user_line
@@ -81,6 +83,8 @@ class Compiled:
         """Forgets what was learnt of the function."""
         self._replays: dict[Any, list[Replay]] = {}
         self._fruitless = 0  # watched calls since the last replay
+        self._before: Replay | None = None  # the replay that ran last
+        self._last: tuple[Any, Resident] | None = None  # it in the form that follows itself, and the arguments' key
         self._codes: dict = {}  # the user's code that runs in a call, with its globals
         self._watched = False
         self._why: str | None = None
@@ -97,7 +101,15 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if T.region is not None or _disabled[0] or threading.get_ident() != T.owner or not outside_traces():
             return self._fn(*args, **kwargs)
-        given = Tree.of((args, kwargs))
+        given = Tree.of_call(args, kwargs)
+        last = self._last
+        if last is not None and last[0] == given.key and not T.eager:
+            if T.at.parent is not None and executor.settled():
+                executor.flush()  # what came before is another program
+            done, result = last[1].follow(given.leaves)
+            if done:
+                executor.stats.replays += 1
+                return result
         if any(isinstance(t._value.array, jax.core.Tracer) for t in given.leaves if t._value is not None):
             return self._fn(*args, **kwargs)
         eager = T.eager
@@ -123,11 +135,28 @@ class Compiled:
                     executor.flush()
                 if at:
                     found.insert(0, found.pop(at))  # type: ignore[union-attr]
+                self._settle(given, replay)
                 return result
+        self._last = None
         if self._fruitless >= ATTEMPTS:
             return self._record(args, kwargs, None)[0]
         self._fruitless += 1
         return self._learn(given, args, kwargs)
+
+    def _settle(self, given: Tree, replay: Replay) -> None:
+        """Has a replay that is done again and again follow itself from now on."""
+        self._last = None
+        if self._before is not replay:
+            self._before, replay.again = replay, 0
+        replay.again += 1
+        if replay.again < PATIENCE or T.eager:
+            return
+        form = replay.resident
+        if form is None or (form and form.debt > DEBT and form.packs):
+            form = replay.resident = resident(replay, packing=form is None) or False
+        if form:
+            form.catch()
+            self._last = given.key, form
 
     def _record(self, args: tuple, kwargs: dict, watch: Watch | None, finish: Callable | None = None):
         """Runs the function's Python, its operations as one trace."""
@@ -148,7 +177,7 @@ class Compiled:
     def _learn(self, given: Tree, args: tuple, kwargs: dict) -> Any:
         """A watched call, and what can be learnt from it."""
         watch = Watch()
-        state = self._state(given)
+        state = self._state(given, args, kwargs)
         if state is None:  # the first time, only the code that runs is found out
             result, _ = self._record(args, kwargs, watch)
             self._note(watch)
@@ -171,7 +200,9 @@ class Compiled:
                 return
             finally:
                 recording.release()  # what nobody else holds may be donated
-            made.ends = region.stepped and not made.goes_on and not made.end.tainted
+            # What was pending before the call would not be run: such a replay goes on.
+            alone = made.begin.parent is None
+            made.ends = region.stepped and alone and not made.goes_on and not made.end.tainted
             made.others = given.others
             kept = self._replays.setdefault(given.key, [])
             kept.insert(0, made)
@@ -197,21 +228,24 @@ class Compiled:
         if "compile" in _LOG:
             _tell(f"{self._name} is recorded at each call: {why}")
 
-    def _state(self, given: Tree) -> State | None:
+    def _state(self, given: Tree, args: tuple, kwargs: dict) -> State | None:
         """What the function can reach now; None where that isn't known or can't be told."""
         if not self._watched:
             return None
-        names = {name for code in self._codes for name in code.co_names}
-        state = State(names)
+        state = State(self._codes)
         try:
             state.walk(self._fn)
             for x in given.others:
                 state.walk(x)
-            state.walk_code(self._codes)
+            state.walk_code()
             if any(state.reached(t) for t in given.leaves):
                 raise Opaque("it is given a tensor that it can reach by itself")
+            if any(map(user_state, given.leaves)):
+                raise Opaque("it is given a tensor that something was put on")
             for t in given.leaves:
-                state.walk(t)
+                state.walk_argument(t)
+            state.walk_arguments(args)
+            state.walk_arguments(tuple(kwargs.values()))
         except Opaque as why:
             self._say(str(why))
             return None
@@ -219,14 +253,14 @@ class Compiled:
 
     def _rates(self, state: State) -> dict[int, Entry]:
         """The learning rates of the optimizers in reach, each an object of its own so that it is known in the trace."""
-        if any("lr" in code.co_consts for code in self._codes):
+        if not state.names.isdisjoint(("lr", "param_groups")):
             return {}
-        found = {}
+        found, owners = {}, state.owners()
         for optimizer in state.optimizers:
-            if type(optimizer).__module__.partition(".")[0] != "jtorch":
+            if type(optimizer).__module__.partition(".")[0] != "jtorch" or owners[id(optimizer.param_groups)] > 1:
                 continue
             for group in optimizer.param_groups:
-                if type(group.get("lr")) is float:
+                if type(group.get("lr")) is float and owners[id(group)] == 1:
                     group["lr"] = rate = group["lr"] + 0.0
                     state.replaced(group, "lr", rate)
                     found[id(rate)] = Entry(group, "lr")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import operator
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -25,13 +26,14 @@ from jtorch._runtime.jax_internals import ArrayImpl
 from jtorch._tensor.at_hand import span_of
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.fused import is_sole
-from jtorch._tensor.storage import value_of, version_of
+from jtorch._tensor.methods import user_state
+from jtorch._tensor.storage import _dirty, value_of, version_of
 from jtorch.compiler._state import Entry, Guard, Opaque, State
-from jtorch.compiler._tree import Tree
+from jtorch.compiler._tree import Tree, containers
 from jtorch.nn import Module
 from jtorch.optim import optimizer
 
-_ARRAYS = frozenset((ArrayImpl, np.ndarray))
+ARRAYS = frozenset((ArrayImpl, np.ndarray))
 _assign = Tensor._value.__set__  # type: ignore[attr-defined]
 new = object.__new__
 ref = executor.ref
@@ -58,6 +60,10 @@ class Recording:
         self.values = [t._value for t in self.held]
         self.versions = [version_of(t) for t in self.held]
         self.grads = [t._grad for t in self.held]
+        # What Python may ask of a tensor and hang on, whether its numbers are used or not.
+        self.facts = [
+            (v.aval, v.node and v.node.kind, g is not None) for v, g in zip(self.values, self.grads, strict=True)
+        ]
         self.at, self.epoch = T.at, T.epoch
         self.freed = len(T.freed)
         self.nodes = len(T.nodes)
@@ -85,8 +91,12 @@ class Recording:
         made.ambient = self.ambient
         self.changes = self.state.changes()
         self.moving = {id(before): entry for entry, before, _ in self.changes if isinstance(before, Tensor)}
-        made.tensors = [t for t in self.held if not self._is_argument(t)]
+        grads = {id(g) for g in self.grads if g is not None}
+        made.tensors = [t for t in self.held if not self._is_argument(t) and id(t) not in grads]
         made.reached = frozenset(map(id, made.tensors))
+        facts = dict(zip(map(id, self.held), self.facts, strict=True))
+        made.facts = [facts[id(t)] for t in self.arguments]
+        made.known = [facts[id(t)][:2] for t in made.tensors]
         self._inputs(made)
         self._outputs(made, result)
         made.freed = T.freed[self.freed :]
@@ -145,6 +155,14 @@ class Recording:
                 made.bounds.append([b[1:] for b in self.bounds if b[0] is T.made[s.slot]()])
         if len(drawn) != sum(kind == "draw" for (kind, _), *_ in made.inputs):
             raise Opaque("it draws random numbers that its results do not hang on")
+        read = {id(t) for (kind, what), *_ in made.inputs if (t := find(kind, what, self.arguments)) is not None}
+        grads = {id(g) for g in self.grads if g is not None}
+        made.aside = [
+            (self._place(t), aval, node)
+            for t, (aval, node, _) in zip(self.held, self.facts, strict=True)
+            if id(t) not in read and id(t) not in grads
+        ]
+        made.bare = self.state.every
         made.draws = [draw for _, draw in self.draws]
         place = {id(v): i for i, (v, _) in enumerate(self.draws)}
         made.inputs = [
@@ -206,7 +224,7 @@ class Recording:
             self._pending(now._value, covered)
             made.grads.append((t, now._value.slot, now._value.aval))
         made.has_grad = [
-            (t, g is not None) for t, g in zip(self.held, self.grads, strict=True) if not self._is_argument(t)
+            (t, g is not None) for t, g in zip(self.held, self.grads, strict=True) if id(t) in made.reached
         ]
         but: set[tuple[int, Any]] = set()
         for entry, before, now in self.changes:
@@ -223,6 +241,11 @@ class Recording:
         made.result = Tree.of(result)
         if any(not self.state.reached(x) for x in made.result.others):
             raise Opaque("it gives an object of its own")
+        given = {id(x) for x, _ in self.state.given}
+        if any(id(x) in given or self.state.reached(x) for x in containers(result)):
+            raise Opaque("it gives a container that was there already")
+        if len({id(t) for t in made.result.leaves}) != len(made.result.leaves):
+            raise Opaque("it gives a tensor twice")
         numbers = {id(t): i for i, t in enumerate(self.held)}
         for t in made.result.leaves:
             if id(t) in numbers:
@@ -292,13 +315,21 @@ class Replay:
     """From `begin` to `end` in the trace, without running the function."""
 
     __slots__ = (
-        "ambient", "begin", "bounds", "device", "dirty", "draws", "dropped", "end", "ends", "entries", "freed", "goes_on", "grads",
-        "guard", "has_grad", "inputs", "numbers", "others", "placed", "rates", "reached", "rest", "result", "results", "slots",
+        "again", "ambient", "aside", "bare", "begin", "bounds", "device", "dirty", "draws", "dropped", "end", "ends", "entries", "facts", "freed", "goes_on", "grads",
+        "guard", "has_grad", "inputs", "known", "numbers", "others", "placed", "rates", "reached", "resident", "rest", "result", "results", "slots",
         "standing", "tensors", "writes",
     )  # fmt: skip
 
     def __init__(self, begin: Step, end: Step):
         self.begin, self.end = begin, end
+        self.again = 0  # how often it was run, none of another in between
+        self.resident: Any = None  # its form for following itself; False where there is none
+        self.facts: list[
+            tuple[Aval, Any, bool]
+        ] = []  # of the arguments: aval, kind of the node, whether there is a grad
+        self.known: list[tuple[Aval, Any]] = []  # of `tensors`
+        self.aside: list = []  # (place, aval, kind of the node) of the tensors whose numbers are not used
+        self.bare = False  # whether something put on an argument might be looked at
         self.ends = False  # nothing goes on from here: the trace is run at once
         self.inputs: list = []  # (source, slot, aval, kind of its node) of what enters the trace
         self.bounds: list[
@@ -324,15 +355,26 @@ class Replay:
         self.result: Any = None
         self.guard: Any = None
 
+    def here(self) -> bool:
+        """Whether the settings and Python's state are as they were."""
+        return ambient() == self.ambient and self.guard.holds()
+
     def run(self, arguments: list[Tensor]) -> tuple[bool, Any]:
         """Whether everything is as it was, and then the function's result."""
-        if ambient() != self.ambient or not self.reached.isdisjoint(map(id, arguments)) or not self.guard.holds():
+        if not self.here() or not self.reached.isdisjoint(map(id, arguments)):
             return False, None
+        for t, (_, _, given) in zip(arguments, self.facts, strict=True):
+            if (t._grad is not None) is not given or (self.bare and user_state(t)):
+                return False, None
         for t, given in self.has_grad:
             if (t._grad is not None) is not given:
                 return False, None
         for entry, before in self.placed:
             if type(entry.get()) is not before:
+                return False, None
+        for (kind, what), a, node in self.aside:
+            t = find(kind, what, arguments)
+            if t is None or (v := value_of(t)).aval is not a or (v.node and v.node.kind) is not node:
                 return False, None
         values = self._gather(arguments)
         if values is None:
@@ -346,10 +388,14 @@ class Replay:
         drawn = [draw() for draw in self.draws]
         return True, self._go(arguments, values, drawn, targets, rates)
 
+    def same(self, arguments) -> list[Tensor | None]:
+        """For each result the tensor that was there already, None for a new one."""
+        return [find(what[0], what[1], arguments) if kind == "same" else None for kind, what in self.results]
+
     def _gather(self, arguments) -> list[Value | None] | None:
         """The values of the inputs, None for what is a draw or a constant; None where one is not what it was."""
         for (kind, what), slot in self.standing:
-            t = _find(kind, what, arguments)
+            t = find(kind, what, arguments)
             if t is None or t._value is None or t._value.slot != slot:
                 return None
         values: list[Value | None] = []
@@ -357,16 +403,14 @@ class Replay:
             if kind in ("draw", "constant"):
                 values.append(None)
                 continue
-            t = _find(kind, what, arguments)
+            t = find(kind, what, arguments)
             if t is None:
                 return None
             v = value_of(t)
-            if v.aval is not a or v.slot != -1 or type(v.array) not in _ARRAYS or (v.node and v.node.kind) is not node:
+            if v.aval is not a or v.slot != -1 or type(v.array) not in ARRAYS or (v.node and v.node.kind) is not node:
                 return None
-            if bounds:
-                found = span_of(v)
-                if found is None or any(found[0] < low or found[1] >= high for low, high in bounds):
-                    return None  # Python runs, and says what is wrong
+            if bounds and not within(v, bounds):
+                return None  # Python runs, and says what is wrong
             values.append(v)
         real = [id(v) for v in values if v is not None]
         return values if len(set(real)) == len(real) else None
@@ -374,7 +418,7 @@ class Replay:
     def _targets(self, arguments) -> list[Tensor] | None:
         targets = []
         for (kind, what), _, a, leaf, _ in self.writes:
-            t = what if kind == "tensor" else _find(kind, what, arguments)
+            t = what if kind == "tensor" else find(kind, what, arguments)
             if t is None:
                 return None
             v = value_of(t)
@@ -384,7 +428,7 @@ class Replay:
         return targets
 
     def _go(self, arguments, values, drawn, targets, rates):
-        results = [_find(what[0], what[1], arguments) if kind == "same" else None for kind, what in self.results]
+        results = self.same(arguments)
         made, arrays, ends = T.made, T.arrays, self.ends
         for (source, slot, *_), v in zip(self.inputs, values, strict=True):
             if v is None:
@@ -431,29 +475,50 @@ class Replay:
                     v.slot = slot
                     if self.dirty and slot in T.dirty:
                         v.dirty = T.dirty[slot]
+        olds = [t._value for t in targets]
+        values.clear()
         # One C call: no signal handler comes between two of its assignments.
         deque(map(_assign, targets, fresh), maxlen=0)
-        for t, v, (_, _, _, _, passed) in zip(targets, fresh, self.writes, strict=True):
-            s = t._storage
-            if s is None:
+        for t, v in zip(targets, fresh, strict=True):
+            if t._storage is not None:
+                t._storage.value = v
+        if any(map(HELD.__lt__, map(sys.getrefcount, olds))):
+            for t, old in zip(targets, olds, strict=True):
+                _dirty(old, t, marked=False)  # a backward may have kept it
+        for t, (_, _, _, _, passed) in zip(targets, self.writes, strict=True):
+            if t._storage is None:
                 t._alone += passed
             else:
-                s.value = v
-                s.version += passed
+                t._storage.version += passed
         for t in self.dropped:
             t._grad = None
         for (t, _, _), v in zip(self.grads, grads, strict=True):
-            t._grad = _tensor(v)
-        tensors = iter([_tensor(v) for v in rest])
+            t._grad = tensor(v)
+        tensors = iter([tensor(v) for v in rest])
         for entry in self.entries:
             entry.set(next(tensors))
         return self.result.build([next(tensors) if t is None else t for t in results])
 
 
 _first = operator.itemgetter(0)
+HELD = 2  # references to a value that only a list of old ones holds: its own, and the counting call's
 
 
-def _find(kind: str, what, arguments) -> Tensor | None:
+def within(v: Value, bounds: list[tuple[int, int]]) -> bool:
+    """Whether the elements of an index tensor are known to be where a call found them to be."""
+    found = span_of(v)
+    return found is not None and all(found[0] >= low and found[1] < high for low, high in bounds)
+
+
+def tensor(v: Value) -> Tensor:
+    """A tensor of a value."""
+    t = new(Tensor)
+    t._value = v
+    return t
+
+
+def find(kind: str, what, arguments) -> Tensor | None:
+    """The tensor at a place: an argument, an entry of a container, a grad, or a tensor itself; None where there is none."""
     if kind == "argument":
         return arguments[what]
     if kind == "grad":
@@ -461,9 +526,3 @@ def _find(kind: str, what, arguments) -> Tensor | None:
     if kind == "entry":
         return what.get()
     return what
-
-
-def _tensor(v: Value) -> Tensor:
-    t = new(Tensor)
-    t._value = v
-    return t

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import enum
 import functools
+import operator
 import re
 import sys
 import types
-import weakref
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from itertools import chain
-from operator import is_, methodcaller
+from operator import attrgetter, is_, itemgetter
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -25,17 +26,27 @@ from jtorch._runtime import dtypes
 from jtorch._runtime.avals import Size
 from jtorch._runtime.devices import device
 from jtorch._runtime.generator import Generator
+from jtorch._tensor.methods import user_state
 from jtorch._tensor.tensor import Tensor
 from jtorch.compiler._watch import trusted
 from jtorch.nn import Module
+from jtorch.nn.modules.module import _HOOK_TABLES as _TABLES
 from jtorch.optim import Optimizer
 
+# What reads the tables of a module's hooks besides its call.
+_READS_TABLES = frozenset((*_TABLES, "state_dict", "load_state_dict", "register_state_dict_pre_hook"))
 LIMIT = 50_000  # entries: a function that can reach more is not replayed
 _MISSING = object()
 _LEAVES = (
     int, float, str, bytes, complex, type(None), type(Ellipsis), type(NotImplemented), enum.Enum, range, slice, re.Pattern,
-    np.generic, np.dtype, dtypes.dtype, device, Size, weakref.ref, property, staticmethod, classmethod, Generator,
+    np.generic, np.dtype, dtypes.dtype, device, Size, Generator,
 )  # fmt: skip
+_CONTAINERS = (dict, OrderedDict, defaultdict, Counter, list, deque, tuple, set, frozenset)
+# What looks attributes up under names that it is given.
+_DYNAMIC = frozenset((
+    "getattr", "hasattr", "vars", "dir", "__dict__", "__getattribute__", "attrgetter", "methodcaller", "asdict", "astuple", "fields",
+    "replace", "getmembers", "copy", "deepcopy", "__reduce__", "__getstate__", "format_map",
+))  # fmt: skip
 _STDLIB = sys.stdlib_module_names
 # Of Python's library, the modules whose functions do the same each time and keep nothing.
 _PURE = frozenset((
@@ -79,15 +90,26 @@ class Entry:
 class State:
     """What was reached from some roots, as it was when it was walked."""
 
-    def __init__(self, names: set[str]):
-        self.names = names
-        self.every = "getattr" in names or "__dict__" in names or "vars" in names
-        self.containers: list[tuple[Any, tuple, tuple]] = []  # (dict, list or deque; its keys; its values)
+    def __init__(self, codes: dict[CodeType, dict]):
+        self.codes = codes
+        self.names = frozenset(name for code in codes for name in names_in(code))
+        self.methods = self.names | {code.co_name for code in codes}
+        # Attributes may be looked up under names that no code spells out.
+        self.every = not self.names.isdisjoint(_DYNAMIC)
+        self.spared = frozenset(_TABLES) if not self.every and self.names.isdisjoint(_READS_TABLES) else frozenset()
+        self.containers: list[tuple[Any, tuple, tuple]] = []  # (dict, list, set or deque; its keys; its values)
+        self.objects: list[
+            tuple[dict, int, tuple, tuple]
+        ] = []  # (attributes; how many; names, values of those that count)
         self.singles: list[tuple[Any, Any, Any]] = []  # (a namespace, name, value)
         self.spaces: list[tuple[Any, Any, int]] = []  # (a namespace, names that are looked up in it, how many it has)
         self.cells: list[tuple[Any, Any]] = []  # (closure cell, contents)
+        self.functions: list[tuple[Any, tuple]] = []  # (function, what it is made of)
+        self.kinds: list[tuple[Any, type]] = []  # (object, its class)
+        self.marks: list[tuple[Tensor, dict]] = []  # (tensor, what the user put on it)
         self.tensors: list[Tensor] = []
         self.optimizers: list[Optimizer] = []
+        self.given: list[tuple[Any, tuple]] = []  # (a container among the arguments, what was in it)
         self._seen: dict[int, Any] = {}
 
     # ---- walking -----------------------------------------------------------------------------------------------------
@@ -97,33 +119,47 @@ class State:
         stack = [root]
         while stack:
             x = stack.pop()
-            if isinstance(x, _LEAVES) or type(x) is object or id(x) in self._seen:
+            if is_leaf(x) or type(x) is object or id(x) in self._seen:
                 continue
             self._seen[id(x)] = x
             if len(self._seen) > LIMIT:
                 raise Opaque(f"it can reach more than {LIMIT} objects")
             stack.extend(self._into(x))
 
-    def walk_code(self, codes: dict) -> None:
-        """Takes in the globals that code which ran looks up."""
-        for code, scope in codes.items():
+    def walk_code(self) -> None:
+        """Takes in the globals that the code which ran looks up."""
+        for code, scope in self.codes.items():
             self._seen[id(scope)] = scope
             for value in self._space(scope, frozenset(code.co_names)):
                 self.walk(value)
+
+    def walk_argument(self, t: Tensor) -> None:
+        """Takes in a tensor that is an argument; nothing was put on it."""
+        if id(t) not in self._seen:
+            self._seen[id(t)] = t
+            self.tensors.append(t)
+            if t._grad is not None:
+                self.walk(t._grad)
+
+    def walk_arguments(self, x: Any) -> None:
+        """Notes the containers among the arguments: what is put into them would be lost."""
+        if isinstance(x, list | dict):
+            if self.reached(x):
+                raise Opaque("it is given a container that it can reach by itself")
+            self.given.append((x, (*x, *x.values()) if isinstance(x, dict) else tuple(x)))
+        if isinstance(x, list | tuple | dict):
+            for e in x.values() if isinstance(x, dict) else x:
+                self.walk_arguments(e)
 
     def _into(self, x):
         kind = type(x)
         if isinstance(x, Tensor):
             self.tensors.append(x)
-            return () if x._grad is None else (x._grad,)
-        if isinstance(x, dict):
-            return self._container(x, tuple(x), tuple(x.values()))
-        if isinstance(x, list | deque):
-            return self._container(x, (), tuple(x))
-        if isinstance(x, tuple):
-            return x
-        if isinstance(x, set | frozenset):
-            return self._container(x, (), tuple(x)) if all(isinstance(e, _LEAVES) for e in x) else _opaque(x)
+            return (*self._marked(x), *(() if x._grad is None else (x._grad,)))
+        if isinstance(x, _CONTAINERS):
+            if kind not in _CONTAINERS:
+                return self._own_container(x)
+            return self._contents(x)
         if kind is types.FunctionType:
             return self._function(x)
         if kind is types.MethodType:
@@ -132,11 +168,15 @@ class State:
             try:
                 contents = x.cell_contents
             except ValueError:
-                return ()
+                return _opaque(x)
             self.cells.append((x, contents))
             return (contents,)
         if kind is functools.partial:
             return x.func, x.args, x.keywords
+        if kind is property:
+            return x.fget, x.fset
+        if kind in (staticmethod, classmethod):
+            return (x.__func__,)
         if kind in WRAPPERS:
             return (x._fn,)
         if isinstance(x, type):
@@ -148,9 +188,33 @@ class State:
             return () if home in _STDLIB else _opaque(x)
         return self._instance(x)
 
-    def _container(self, x, keys, values):
-        self.containers.append((x, keys, values))
+    def _contents(self, x):
+        if isinstance(x, dict):
+            self.containers.append((x, tuple(x), tuple(x.values())))
+            return (*x.keys(), *x.values())
+        if isinstance(x, tuple):
+            return x
+        if isinstance(x, set | frozenset) and not all(map(is_leaf, x)):
+            return _opaque(x)
+        values = tuple(x)
+        self.containers.append((x, (), values))
         return values
+
+    def _own_container(self, x):
+        """A container of a class of the user's, which may have attributes, and must not have its own idea of its contents."""
+        kind = type(x)
+        base = next(c for c in kind.__mro__ if c in _CONTAINERS)
+        for name in ("__len__", "__iter__", "__getitem__", "keys", "values", "items"):
+            if getattr(kind, name, None) is not getattr(base, name, None):
+                return _opaque(x)
+        return (*self._contents(x), *(self._instance(x) if hasattr(x, "__dict__") else ()))
+
+    def _marked(self, t: Tensor):
+        """What the user put on a tensor."""
+        own = user_state(t)
+        if own or self.every:
+            self.marks.append((t, own))
+        return own.values()
 
     def _space(self, space, names) -> list:
         """What a namespace has under the names that are looked up in it. That it has no others is guarded as well."""
@@ -159,16 +223,30 @@ class State:
         self.singles += [(space, name, space[name]) for name in there]
         return [space[name] for name in there]
 
+    def _attributes(self, space: dict, spared: frozenset = frozenset()):
+        """All of an object's attributes but some."""
+        names = tuple([name for name in space if name not in spared])
+        values = tuple([space[name] for name in names])
+        self.objects.append((space, len(space), names, values))
+        return values
+
     def _function(self, f):
+        closure = f.__closure__ or ()
         if trusted(f.__code__):
-            return f.__closure__ or ()
-        return (*(f.__closure__ or ()), *(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values())
+            return closure
+        self.functions.append((f, _parts(f)))
+        made_of = f.__defaults__ or (), f.__kwdefaults__ or ()
+        return (*closure, *made_of, *self._attributes(f.__dict__))
 
     def _class(self, c):
-        if c.__module__.partition(".")[0] in _STDLIB or c.__module__.partition(".")[0] in ("jtorch", "jax", "numpy"):
+        home = c.__module__.partition(".")[0]
+        if home in _STDLIB and home != "__main__" or home in ("jtorch", "jax", "numpy"):
             return ()
-        found = self._space(vars(c), self.names)
-        return [f.__func__ if isinstance(f, staticmethod | classmethod) else f for f in found]
+        if any(base.__dict__.get("__slots__") for base in c.__mro__):
+            slots = base_slots(c)
+            if slots - {"__dict__", "__weakref__"}:
+                return _opaque(c)
+        return (*self._space(vars(c), self.methods), *c.__bases__, type(c))
 
     def _module(self, m):
         home = m.__name__.partition(".")[0]
@@ -184,8 +262,14 @@ class State:
         space = getattr(x, "__dict__", None)
         if space is None or type(x).__module__.partition(".")[0] in ("numpy", "jax", "jaxlib"):
             return _opaque(x)
-        if isinstance(x, Module | Optimizer) or self.every or trusted_type(type(x)):
-            return (type(x), *self._container(space, tuple(space), tuple(space.values())))
+        if isinstance(x, functools._lru_cache_wrapper):
+            return _opaque(x)
+        self.kinds.append((x, type(x)))
+        if isinstance(x, Module):
+            # A module that has hooks says so in an attribute, else its calls do not look for any.
+            return (type(x), *self._attributes(space, frozenset() if "_hooked" in space else self.spared))
+        if isinstance(x, Optimizer) or self.every or trusted_type(type(x)):
+            return (type(x), *self._attributes(space))
         return (type(x), *self._space(space, self.names))
 
     def replaced(self, d: dict, key, value) -> None:
@@ -197,13 +281,24 @@ class State:
 
     def reached(self, x) -> bool:
         """Whether an object was reached."""
-        return id(x) in self._seen or isinstance(x, _LEAVES)
+        return id(x) in self._seen or is_leaf(x)
+
+    def owners(self) -> Counter:
+        """How many places hold each object, by id."""
+        held = Counter(id(v) for _, _, values in self.containers for v in values)
+        held.update(id(v) for *_, values in self.objects for v in values)
+        held.update(id(v) for *_, v in (*self.singles, *self.cells))
+        return held
 
     # ---- comparing ---------------------------------------------------------------------------------------------------
 
     def changes(self) -> list[tuple[Entry, Any, Any]]:
         """The places whose contents are others now: (place, before, now)."""
         found = []
+        for x, values in self.given:
+            now = (*x, *x.values()) if isinstance(x, dict) else tuple(x)
+            if len(now) != len(values) or not all(map(is_, now, values)):
+                raise Opaque(f"it changes a {type(x).__name__} that it is given")
         for x, keys, values in self.containers:
             if len(x) != len(values):
                 raise Opaque(f"it changes the size of a {type(x).__name__}")
@@ -215,15 +310,28 @@ class State:
                 found += [(Entry(x, i), v, x[i]) for i, v in enumerate(values) if x[i] is not v]
             elif not all(map(is_, x, values)):
                 raise Opaque(f"it changes a {type(x).__name__}")
+        for space, size, names, values in self.objects:
+            if len(space) != size or not all(name in space for name in names):
+                raise Opaque("it changes which attributes an object has")
+            found += [(Entry(space, k), v, space[k]) for k, v in zip(names, values, strict=True) if space[k] is not v]
         for space, name, value in self.singles:
             now = _lookup(space, name)
             if now is not value:
                 if isinstance(space, types.MappingProxyType):
                     raise Opaque(f"it changes the class attribute {name!r}")
                 found.append((Entry(space, name), value, now))
+        for space, names, there in self.spaces:
+            if len(names & space.keys()) != there:
+                raise Opaque("it makes or takes away a name that it looks up")
         for cell, value in self.cells:
             if cell.cell_contents is not value:
                 found.append((Entry(cell, None), value, cell.cell_contents))
+        if any(not all(map(is_, _parts(f), parts)) for f, parts in self.functions):
+            raise Opaque("it changes a function")
+        if any(type(x) is not kind for x, kind in self.kinds):
+            raise Opaque("it changes the class of an object")
+        if any(not same_marks(t, own) for t, own in self.marks):
+            raise Opaque("it changes what is put on a tensor")
         return found
 
 
@@ -233,11 +341,13 @@ class Guard:
     Looked at in a few passes that run in C: calls wait for it.
     """
 
-    __slots__ = ("cells", "containers", "dicts", "entries", "expected", "lists", "sizes", "spaces")
+    __slots__ = (
+        "cells", "dicts", "empty", "entries", "expected", "filled", "functions", "getters", "keyed", "keys", "kinds", "lists", "marks",
+        "ordered", "parts", "sizes", "spaces", "things", "types",
+    )  # fmt: skip
 
     def __init__(self, state: State, but: set[tuple[int, Any]]):
         loose = {container for container, _ in but}
-        whole = [(x, v) for x, _, v in state.containers if id(x) not in loose]
         self.entries = [(s, n, v) for s, n, v in state.singles if (id(s), n) not in but]
         for x, keys, values in state.containers:
             if id(x) in loose:
@@ -245,20 +355,54 @@ class Guard:
                 self.entries += [(x, k, v) for k, v in zip(places, values, strict=True) if (id(x), k) not in but]
         self.cells = [(c, v) for c, v in state.cells if (id(c), None) not in but]
         self.spaces = state.spaces
-        self.containers = [x for x, _ in whole]
-        self.sizes = [len(v) for _, v in whole]
-        filled = [(x, v) for x, v in whole if v]
-        self.dicts = [x for x, _ in filled if isinstance(x, dict)]
-        self.lists = [x for x, _ in filled if not isinstance(x, dict)]
-        self.expected = [e for x, v in filled if isinstance(x, dict) for e in v]
-        self.expected += [e for x, v in filled if not isinstance(x, dict) for e in v]
+        self.empty = [x for x, _, v in state.containers if not v] + [d for d, size, *_ in state.objects if not size]
+        whole = [(x, k, v) for x, k, v in state.containers if v]
+        dicts = [(x, k, v) for x, k, v in whole if isinstance(x, dict) and not isinstance(x, OrderedDict)]
+        ordered = [(x, k, v) for x, k, v in whole if isinstance(x, OrderedDict)]
+        lists = [(x, k, v) for x, k, v in whole if not isinstance(x, dict)]
+        objects = [(d, size, n, v) for d, size, n, v in state.objects if size]
+        self.filled = [x for x, *_ in dicts + ordered + lists] + [d for d, *_ in objects]
+        self.sizes = [len(v) for *_, v in dicts + ordered + lists] + [size for _, size, *_ in objects]
+        self.keyed = [x for x, *_ in dicts + ordered]
+        self.keys = [k for _, keys, _ in dicts + ordered for k in keys]
+        # The values of a dict with entries that may differ are among `entries`.
+        self.dicts = [x for x, *_ in dicts if id(x) not in loose]
+        self.ordered = [x for x, *_ in ordered if id(x) not in loose]
+        self.lists = [x for x, *_ in lists if id(x) not in loose]
+        self.things, self.getters, expected = [], [], []
+        for d, _, names, values in objects:
+            kept = [(n, v) for n, v in zip(names, values, strict=True) if (id(d), n) not in but]
+            if kept:
+                names = [n for n, _ in kept]
+                self.things.append(d)
+                self.getters.append(itemgetter(*names, names[0]))  # twice: of one name it would give no tuple
+                expected += [*(v for _, v in kept), kept[0][1]]
+        self.expected = [e for x, _, v in dicts + ordered + lists if id(x) not in loose for e in v] + expected
+        self.functions = [f for f, _ in state.functions]
+        self.parts = [part for _, parts in state.functions for part in parts]
+        self.kinds, self.types = [x for x, _ in state.kinds], [kind for _, kind in state.kinds]
+        self.marks = state.marks
 
     def holds(self) -> bool:
         """Whether everything is as it was."""
-        if list(map(len, self.containers)) != self.sizes:
+        if any(self.empty) or list(map(len, self.filled)) != self.sizes:
             return False
-        now = chain(chain.from_iterable(map(_values, self.dicts)), chain.from_iterable(self.lists))
-        if not all(map(is_, now, self.expected)):
+        try:
+            now = chain(
+                chain.from_iterable(map(dict.values, self.dicts)),
+                chain.from_iterable(map(OrderedDict.values, self.ordered)),
+                chain.from_iterable(self.lists),
+                chain.from_iterable(map(_call, self.getters, self.things)),
+            )
+            if not all(map(is_, now, self.expected)):
+                return False
+        except KeyError:
+            return False
+        if not (
+            all(map(is_, map(type, self.kinds), self.types))
+            and all(map(is_, chain.from_iterable(self.keyed), self.keys))
+            and all(map(is_, chain.from_iterable(map(_parts, self.functions)), self.parts))
+        ):
             return False
         for space, names, there in self.spaces:
             if len(names & space.keys()) != there:
@@ -266,19 +410,59 @@ class Guard:
         for space, name, value in self.entries:
             if _lookup(space, name) is not value:
                 return False
-        for cell, value in self.cells:  # noqa: SIM110  (a loop, for speed)
+        for cell, value in self.cells:
             if cell.cell_contents is not value:
+                return False
+        for t, own in self.marks:  # noqa: SIM110  (a loop, for speed)
+            if not same_marks(t, own):
                 return False
         return True
 
 
-_values = methodcaller("values")
+_call: Any = operator.call
+_parts = attrgetter("__code__", "__defaults__", "__kwdefaults__")
+
+
+def same_marks(t: Tensor, own: dict) -> bool:
+    """Whether what the user put on a tensor is what it was."""
+    now = user_state(t)
+    return now.keys() == own.keys() and all(now[k] is v for k, v in own.items())
 
 
 def _lookup(space, name):
     if isinstance(space, list):
         return space[name] if name < len(space) else _MISSING
     return space.get(name, _MISSING)
+
+
+def is_leaf(x: Any) -> bool:
+    """Whether an object has no state that anything could hang on."""
+    if not isinstance(x, _LEAVES):
+        return False
+    return type(x) in _LEAVES or trusted_type(type(x)) or not hasattr(x, "__dict__")
+
+
+def base_slots(c: type) -> set[str]:
+    """The names of the slots that a class of the user's and its bases have."""
+    found: set[str] = set()
+    for base in c.__mro__:
+        slots = base.__dict__.get("__slots__", ())
+        if not trusted_type(base):
+            found.update((slots,) if isinstance(slots, str) else slots)
+    return found
+
+
+def names_in(code: CodeType) -> set[str]:
+    """The names under which code looks something up, those it has only as text among them."""
+    found = set(code.co_names)
+    stack: list[Any] = list(code.co_consts)
+    while stack:
+        x = stack.pop()
+        if isinstance(x, str):
+            found.update(part for part in re.split(r"\W+", x) if part.isidentifier()) if len(x) < 80 else None
+        elif isinstance(x, tuple | frozenset):
+            stack.extend(x)
+    return found
 
 
 def trusted_type(kind: type) -> bool:

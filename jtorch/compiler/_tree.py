@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from jtorch._tensor.tensor import Tensor
 
 _PLAIN = (int, float, bool, str, bytes, complex, type(None))
+
+
+_flat: dict[tuple, bool] = {}  # types of arguments -> whether all are tensors
 
 
 class _Hole:
@@ -33,6 +37,19 @@ class Tree:
             t.key = (t.key, *same)
         return t
 
+    @classmethod
+    def of_call(cls, args: tuple, kwargs: dict) -> Tree:
+        """Takes a call's arguments apart; at once where they are so many tensors."""
+        kinds = tuple(map(type, args))
+        flat = _flat.get(kinds)
+        if flat is None:
+            flat = _flat[kinds] = all(issubclass(kind, Tensor) for kind in kinds)
+        if not flat or kwargs or len(set(map(id, args))) != len(args):
+            return cls.of((args, kwargs))
+        t = cls()
+        t.key, t.leaves, t.others = kinds, list(args), []
+        return t
+
     def build(self, leaves: list) -> Any:
         """The structure with other tensors in it."""
         return _join(self.shape, iter(leaves))
@@ -42,9 +59,9 @@ def _split(x, leaves: list, others: list):
     kind = type(x)
     if isinstance(x, Tensor):
         leaves.append(x)
-        return _HOLE, _HOLE
+        return _HOLE, kind
     if kind in _PLAIN:
-        return x, (kind, x if x else repr(x))  # 0.0 and -0.0 are equal, but not the same
+        return x, (kind, x if x and kind is not complex else repr(x))  # 0.0 and -0.0 are equal, but not the same
     if isinstance(x, tuple):
         parts = [_split(e, leaves, others) for e in x]
         shape = (
@@ -56,7 +73,7 @@ def _split(x, leaves: list, others: list):
         return [p[0] for p in parts], (list, *(p[1] for p in parts))
     if kind is dict:
         parts = {k: _split(v, leaves, others) for k, v in x.items()}
-        return {k: p[0] for k, p in parts.items()}, (dict, *((k, p[1]) for k, p in parts.items()))
+        return {k: p[0] for k, p in parts.items()}, (dict, *((type(k), k, p[1]) for k, p in parts.items()))
     others.append(x)
     return x, (id(x),)
 
@@ -73,3 +90,12 @@ def _join(shape, leaves):
     if kind is dict:
         return {k: _join(v, leaves) for k, v in shape.items()}
     return shape
+
+
+def containers(x: Any) -> Iterator[list | dict]:
+    """The lists and dicts in a structure."""
+    if isinstance(x, list | dict):
+        yield x
+    if isinstance(x, tuple | list | dict):
+        for e in x.values() if isinstance(x, dict) else x:
+            yield from containers(e)

@@ -29,7 +29,7 @@ _TRUSTED = tuple(
     os.path.join(site, package) + os.sep
     for site in _SITES
     for package in ("jax", "jaxlib", "numpy", "ml_dtypes", "opt_einsum", "scipy")
-) + (_HERE, "<jtorch", "<string>", "<frozen")  # fmt: skip
+) + (_HERE, "<jtorch", "<frozen")  # fmt: skip
 _STDLIB = os.path.dirname(os.__file__) + os.sep
 _CONTAINERS = (list, dict, set, frozenset, tuple, str, bytes, int, float, complex, deque, OrderedDict, defaultdict)
 _PURE = frozenset((
@@ -58,7 +58,8 @@ def _users(frame) -> bool:
         if inner:
             if trusted(frame.f_code):
                 return False
-            inner = name.startswith(_STDLIB) and "site-packages" not in name
+            # Code made from text, such as a dataclass's methods, is whose it is that calls it.
+            inner = name == "<string>" or (name.startswith(_STDLIB) and "site-packages" not in name)
         frame = frame.f_back
     return True
 

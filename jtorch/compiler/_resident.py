@@ -1,0 +1,452 @@
+"""A replay that follows itself.
+
+What the last replay left is where it left it, unless somebody wrote there since: a few comparisons, each in one pass that
+runs in C, tell. So nothing is looked for and nothing enters the trace.
+
+The small arrays (biases, moments, counters, gradients) are not even made one by one: they lie end to end in one array a
+dtype, go into the next run as that, and are taken apart when somebody looks at one. An array costs XLA's caller about two
+microseconds on its way in and out, which is most of a small step's time.
+
+The tensors keep their values from run to run, too. A value (`Late`) says where in a `Run` its array is; as long as nobody
+else holds it and nobody looked, the run that it refers to may be done again and the value stands for what that gives. The
+references are counted: a value that somebody holds, or that was looked at, is left what it is, and new ones are made.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import deque
+from itertools import chain, repeat, starmap
+from operator import attrgetter, is_
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jtorch._autograd import graph
+from jtorch._runtime import executor
+from jtorch._runtime.avals import Aval
+from jtorch._runtime.devices import to_jax
+from jtorch._runtime.executor import T, Value
+from jtorch._runtime.jax_internals import outside_traces, put
+from jtorch._runtime.kernel import compiler_options
+from jtorch._runtime.programs import ALONE, DONATE_BYTES, body, how_compiled
+from jtorch._runtime.trace import lock, path, stats
+from jtorch._tensor.base import Tensor
+from jtorch._tensor.fused import is_sole
+from jtorch._tensor.methods import user_state
+from jtorch._tensor.storage import _dirty, value_of
+from jtorch.compiler._replay import ARRAYS, HELD, Replay, find, tensor, within
+
+SMALL = 1 << 14  # bytes: larger arrays are not worth copying
+LONG = 64  # operations: a longer program is not worth compiling again
+PATIENCE = 3  # replays of a function in a row, after which its program is made resident
+DEBT = 8  # times that packs may be made or taken apart, more often than one in four runs, before packing is given up
+
+new = object.__new__
+_assign = Tensor._value.__set__  # type: ignore[attr-defined]
+_value_in = Tensor._value.__get__  # type: ignore[attr-defined]
+_storage_of, _grad_of, _node_of = attrgetter("_storage"), attrgetter("_grad"), attrgetter("node")
+_aliases_of, _dict_of = attrgetter("aliases"), attrgetter("__dict__")
+_ONE = 1
+
+
+class _Taken:
+    """The array of a `Late` value, taken out of its run. What comes out of a pack is kept with the value."""
+
+    def __get__(self, v: Any, owner: type) -> Any:
+        if v is None:
+            return None
+        place = v.place
+        if place.__class__ is int:
+            return v.run.go()[place]
+        v.array = found = v.run.take(*place)
+        return found
+
+
+class Late(Value):
+    """A value that is somewhere in what a run gave: an output's number, or a pack's and the place in it."""
+
+    __slots__ = ("place", "run")
+    array: Any = _Taken()
+
+
+def _late(aval: Aval, node: Any, run: Run, place: Any) -> Late:
+    v = new(Late)
+    v.aval, v.slot, v.node, v.run, v.place = aval, -1, node, run, place
+    return v
+
+
+class Run:
+    """One run of a resident program. An interrupt leaves it either to be done, at the first look, or done."""
+
+    __slots__ = ("apart", "call", "given", "resident", "results")
+
+    def __init__(self, resident: Resident):
+        self.resident = resident
+        self.call: Any = None
+        self.given: list = []
+        self.results: deque = deque()
+        self.apart: dict[int, list] = {}  # packs that were taken apart
+
+    def begin(self, call: Any, given: list) -> None:
+        """What is to be done next. What the values that refer to this run stand for is, from now on, what comes of it."""
+        self.call, self.given = call, given
+        self.apart.clear()
+        self.results.clear()
+
+    def go(self) -> list:
+        """What the program gives, by running it if that is still to be done."""
+        results = self.results
+        if not results:
+            with lock:
+                if not results:
+                    # Donated inputs are gone from here on: the call and the storing of what it gives are one step in C.
+                    if outside_traces():
+                        results.extend(starmap(self.call, (self.given,)))
+                    else:
+                        with jax.ensure_compile_time_eval():
+                            results.extend(starmap(self.call, (self.given,)))
+                    self.given = []
+        return results[0]
+
+    def take(self, pack: int, at: int) -> Any:
+        """An array out of a pack."""
+        if pack not in self.apart:
+            results = self.go()
+            with lock, jax.ensure_compile_time_eval():
+                self.apart[pack] = self.resident.packs[pack].take_apart(results[pack])
+            self.resident.debt += 4
+        return self.apart[pack][at]
+
+
+class Pack:
+    """Arrays of one dtype end to end."""
+
+    def __init__(self, avals: list[Aval]):
+        self.shapes = [a.shape for a in avals]
+        sizes = [math.prod(s) for s in self.shapes]
+        self.starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        self.sizes = sizes
+        options = compiler_options(avals[0].device, True)
+        self.join = jax.jit(lambda arrays: jnp.concatenate([a.reshape(-1) for a in arrays]), compiler_options=options)
+        self.take_apart = jax.jit(self.split, compiler_options=options)
+
+    def split(self, flat: Any) -> list:
+        """The arrays out of the whole."""
+        return [
+            jax.lax.slice(flat, (start,), (start + size,)).reshape(shape)
+            for start, size, shape in zip(self.starts, self.sizes, self.shapes, strict=True)
+        ]
+
+
+def _packed(avals: list[Aval], may: list[bool]) -> list[list[int]]:
+    """Which of some values lie in packs: the small ones of a dtype, where there are several."""
+    kinds: dict[Any, list[int]] = {}
+    for i, (a, fits) in enumerate(zip(avals, may, strict=True)):
+        if fits and a.numel * a.dtype.itemsize <= SMALL:
+            kinds.setdefault(a.dtype, []).append(i)
+    return [places for places in kinds.values() if len(places) > 1]
+
+
+class Resident:
+    """A replay's program with its state: the tensors it writes, and the values that it left in them."""
+
+    def __init__(self, replay: Replay, packing: bool = True):
+        self.replay = replay
+        self.debt = 0  # what making packs and taking them apart has cost, in runs that saved it
+        writes = replay.writes
+        sources = {id(what): slot for (kind, what), slot, *_ in replay.inputs if kind == "tensor"}
+        self.moved: list[Tensor] = [place[1] for place, *_ in writes]
+        self.passed = [passed for *_, passed in writes]
+        moved = {id(t) for t in self.moved}
+        self.kept = [t for t in replay.tensors if id(t) not in moved]  # what is read at most
+        self.owners, self.graded = [t for t, _ in replay.has_grad], [not given for _, given in replay.has_grad]
+        given = {id(t) for t, given in replay.has_grad if given}
+        self.grad_owners = [t for t, *_ in replay.grads]
+        self.attached = [id(t) in given for t in self.grad_owners]  # whether the grad of before is there when it begins
+        # References to a grad, and to its value, that only this object and the parameter hold, and the counting call.
+        self.grad_counts = [2 + there for there in self.attached]
+        self.grad_value_counts = [3] * len(self.attached)
+        self.values: list[Value] = []  # of what is moved
+        self.nodes: list = []
+        self.grads: list[Tensor] = []
+        self.grad_values: list[Value] = []
+        self.run: Run | None = None  # what the values refer to
+        # Results, in the order of the program: what is moved, then grads, then the rest.
+        n = len(writes)
+        self.avals = [a for _, _, a, *_ in writes] + [a for _, _, a in replay.grads]
+        slots = [slot for _, slot, *_ in writes] + [slot for _, slot, _ in replay.grads]
+        read = [id(t) in sources for t in self.moved]
+        self.carried = _packed(self.avals[:n], read) if packing else []
+        groups = self.carried
+        if packing:
+            groups = groups + _packed(self.avals, [i >= n or not read[i] for i in range(len(self.avals))])
+        self.packs = [Pack([self.avals[i] for i in places]) for places in groups]
+        self.places: list = [None] * len(self.avals)
+        for p, members in enumerate(groups):
+            for k, i in enumerate(members):
+                self.places[i] = (p, k)
+        self.large = [i for i in range(n) if self.places[i] is None and read[i]]  # carried from run to run one by one
+        # Those that are donated come first among the results of the program, in the same order: JAX goes by it.
+        rest = set(self.large)
+        alone = self.large + [i for i in range(len(self.avals)) if self.places[i] is None and i not in rest]
+        for at, i in enumerate(alone, len(groups)):
+            self.places[i] = at
+        self.first_rest = len(groups) + len(alone)
+        self._inputs(sources)
+        self._compile(groups, [slots[i] for i in alone], [sources.get(id(t)) for t in self.moved], slots)
+
+    def _inputs(self, sources: dict) -> None:
+        replay = self.replay
+        facts = {id(t): fact for t, fact in zip(replay.tensors, replay.known, strict=True)}
+        self.kept_facts = [facts[id(t)] for t in self.kept]
+        self.fixed = [(i, sources[id(t)]) for i, t in enumerate(self.kept) if id(t) in sources]  # (place, slot)
+        self.taken: list[tuple[int, int]] = []  # (argument, slot)
+        self.drawn: list[tuple[int, int]] = []
+        self.constants: list[tuple[Any, int]] = []
+        for (kind, what), slot, *_ in replay.inputs:
+            if kind == "argument":
+                self.taken.append((what, slot))
+            elif kind == "draw":
+                self.drawn.append((what, slot))
+            elif kind == "constant":
+                self.constants.append((what, slot))
+        self.bounds = [
+            (source, bounds) for (source, *_), bounds in zip(replay.inputs, replay.bounds, strict=True) if bounds
+        ]
+
+    def _compile(self, groups: list[list[int]], alone: list[int], read: list, slots: list[int]) -> None:
+        replay = self.replay
+        ops = [s for s in path(replay.end) if s.kernel is not None]
+        self.size = len(ops)
+        known = replay.numbers.keys() | {i for _, i in replay.rates}
+        places = sorted({(k, i) for s in ops for k, i in s.numbers if i in known})
+        self.floats = [i for k, i in places if k == "f"]
+        self.ints = [i for k, i in places if k == "i"]
+        number_at = {("f", i): n for n, i in enumerate(self.floats)} | {("i", i): n for n, i in enumerate(self.ints)}
+        self.rates_before: Any = None
+        self.tail: list = []  # constants and numbers
+        compute = body(ops)
+        carried, packs, n_large = len(self.carried), self.packs, len(self.large)
+        large_slots = [read[i] for i in self.large]
+        others = [s for inputs in (self.fixed, self.taken, self.drawn, self.constants) for _, s in inputs]
+        rest = [slot for slot, *_ in replay.rest]
+
+        def step(*given):
+            env: dict = {}
+            for p in range(carried):
+                arrays = packs[p].split(given[p])
+                env.update({read[i]: a for i, a in zip(groups[p], arrays, strict=True)})
+            env.update(zip(large_slots + others, given[carried : carried + n_large + len(others)], strict=True))
+            floats, ints = given[-2:]
+            compute(env, lambda n: (floats if n[0] == "f" else ints)[number_at[n]])
+            joined = [jnp.concatenate([env[slots[i]].reshape(-1) for i in places]) for places in groups]
+            return [*joined, *(env[slot] for slot in alone), *(env[slot] for slot in rest)]
+
+        donated = [at for at, i in enumerate(self.large, carried) if self._bytes(i) >= DONATE_BYTES]
+        self.donated = donated
+        told = how_compiled(ops[0].kernel.out[0].device)
+        self.plain = jax.jit(step, **told)
+        self.donating = jax.jit(step, donate_argnums=donated, **told) if donated else self.plain
+
+    def _bytes(self, i: int) -> int:
+        return self.avals[i].numel * self.avals[i].dtype.itemsize
+
+    # ---- between the runs --------------------------------------------------------------------------------------------
+
+    def catch(self) -> None:
+        """Takes up what a replay that went the long way has left."""
+        self.values = list(map(_value_in, self.moved))
+        self.nodes = [v and v.node for v in self.values]
+        self.storages = list(map(_storage_of, self.moved))
+        self.stores = [s for s in self.storages if s is not None]
+        # References to a value that only the list here, its tensor and the storage hold, and the counting call.
+        self.counts = [3 + (s is not None) for s in self.storages]
+        self.run, self.grads, self.grad_values = None, [], []
+
+    def follow(self, arguments: list[Tensor]) -> tuple[bool, Any]:
+        """One more replay; whether everything is as it was left, and then the function's result."""
+        replay = self.replay
+        if (
+            T.at is not replay.begin
+            or T.observer is not None
+            or self.debt > DEBT
+            or not all(map(is_, map(_value_in, self.moved), self.values))
+            or not all(map(is_, map(_node_of, self.values), self.nodes))
+            or list(map(is_, map(_grad_of, self.owners), repeat(None))) != self.graded
+            or not all(map(is_, map(_storage_of, self.moved), self.storages))
+            or not (all(map(_ONE.__eq__, map(len, map(_aliases_of, self.stores)))) or self._sole())
+            or not replay.here()
+        ):
+            return False, None
+        reached, bare = replay.reached, replay.bare
+        arrays = []
+        for t, (a, kind, graded) in zip(arguments, replay.facts, strict=True):
+            v = t._value
+            if v is None:
+                v = value_of(t)
+            node = v.node
+            if (
+                v.aval is not a
+                or v.slot != -1
+                or v.__class__ is not Value
+                or v.array.__class__ not in ARRAYS
+                or (node and node.kind) is not kind
+                or (t._grad is not None) is not graded
+                or id(t) in reached
+                or (bare and user_state(t))
+            ):
+                return False, None
+            arrays.append(executor.lent(v) if v.array.__class__ is np.ndarray else v.array)
+        kept = self._kept() if self.kept else []
+        if kept is None:
+            return False, None
+        for (kind, what), bounds in self.bounds:
+            t = find(kind, what, arguments)
+            if t is None or not within(value_of(t), bounds):
+                return False, None
+        rates = [entry.get() for entry, _ in replay.rates]
+        for r in rates:
+            if r.__class__ is not float:
+                return False, None
+        return True, self._go(arguments, arrays, kept, rates)
+
+    def _sole(self) -> bool:
+        """Whether nobody else is left in the memory of the tensors that are written."""
+        return all(s is None or is_sole(t, t._value) for t, s in zip(self.moved, self.storages, strict=True))
+
+    def _kept(self) -> list | None:
+        """The arrays of the tensors that are read at most; None where one is not what it was."""
+        arrays = []
+        for t, (a, kind) in zip(self.kept, self.kept_facts, strict=True):
+            v = value_of(t)
+            if v.aval is not a or v.slot != -1 or (v.node and v.node.kind) is not kind:
+                return None
+        for i, _ in self.fixed:
+            v = value_of(self.kept[i])
+            if v.array.__class__ not in ARRAYS:
+                return None
+            arrays.append(executor.placed(v))
+        return arrays
+
+    def _again(self) -> bool:
+        """Whether nobody holds the values, nor has looked at them, so that they may stand for what comes next."""
+        return (
+            self.run is not None
+            and list(map(sys.getrefcount, self.values)) == self.counts
+            and not any(map(_dict_of, self.values))
+            and list(map(sys.getrefcount, self.grads)) == self.grad_counts
+            and list(map(sys.getrefcount, self.grad_values)) == self.grad_value_counts
+            and list(map(is_, map(_grad_of, self.grad_owners), self.grads)) == self.attached
+            and all(map(is_, map(_value_in, self.grads), self.grad_values))
+            and not any(map(_dict_of, self.grads))
+            and not any(map(_dict_of, self.grad_values))
+        )
+
+    def _go(self, arguments: list[Tensor], arrays: list, kept: list, rates: list) -> Any:
+        began = time.perf_counter()
+        replay = self.replay
+        if rates != self.rates_before:
+            self._set_numbers(rates)
+        given = self._carry()
+        if kept:
+            given += kept
+        given += [arrays[i] for i, _ in self.taken]
+        if self.drawn:
+            drawn = [draw().array for draw in replay.draws]
+            given += [drawn[i] for i, _ in self.drawn]
+        given += self.tail
+        rest = [Value(a, -1, graph.freed_node(replay.freed, slot) if lazy else None) for slot, a, lazy in replay.rest]
+        same = replay.same(arguments)
+        if self._again():
+            run: Any = self.run
+            run.begin(self.plain, given)
+            for t, g, there in zip(self.grad_owners, self.grads, self.attached, strict=True):
+                if not there:
+                    t._grad = g
+        else:
+            run = self._renew(given)
+        for t, s, passed in zip(self.moved, self.storages, self.passed, strict=True):
+            if s is None:
+                t._alone += passed
+            else:
+                s.version += passed
+        for t in replay.dropped:
+            t._grad = None
+        if self.donated and all(sys.getrefcount(given[at]) == ALONE for at in self.donated):
+            run.call = self.donating
+        results = run.go()
+        for v, array in zip(rest, results[self.first_rest :], strict=True):
+            v.array = array
+        del results[self.first_rest :]
+        stats.syncs += 1
+        stats.hot += 1
+        stats.operations += self.size
+        stats.run_seconds += time.perf_counter() - began
+        tensors = map(tensor, rest)
+        return replay.result.build([next(tensors) if t is None else t for t in same])
+
+    def _carry(self) -> list:
+        """The packs that go into the next run, and what goes in beside them."""
+        if self.run is not None:
+            results = self.run.go()
+            self.debt = max(self.debt - 1, 0)
+            n = len(self.packs)
+            return results[: len(self.carried)] + results[n : n + len(self.large)]
+        values = self.values
+        given = [
+            pack.join([values[i].array for i in places]) for pack, places in zip(self.packs, self.carried, strict=False)
+        ]
+        self.debt += 4 if given else 0
+        return given + [values[i].array for i in self.large]
+
+    def _renew(self, given: list) -> Run:
+        """A run with values of its own, which are put in place of those that were there."""
+        olds, n = self.values, len(self.moved)
+        run = Run(self)
+        run.begin(self.plain, given)
+        fresh: list[Value] = list(map(_late, self.avals, chain(self.nodes, repeat(None)), repeat(run), self.places))
+        self.values, self.run = fresh[:n], run
+        self.grad_values = fresh[n:]
+        self.grads = list(map(tensor, self.grad_values))
+        # One C call: no signal handler comes between two of its assignments.
+        deque(map(_assign, self.moved, fresh), maxlen=0)
+        for s, v in zip(self.storages, fresh, strict=False):
+            if s is not None:
+                s.value = v
+        if any(map(HELD.__lt__, map(sys.getrefcount, olds))):
+            for t, old in zip(self.moved, olds, strict=True):
+                _dirty(old, t, marked=False)  # a backward may have kept it
+        for t, g in zip(self.grad_owners, self.grads, strict=True):
+            t._grad = g
+        return run
+
+    def _set_numbers(self, rates: list[float]) -> None:
+        at = {i: rate for (_, i), rate in zip(self.replay.rates, rates, strict=True)}
+        known = self.replay.numbers | at
+        where = to_jax(self.avals[0].device)
+        self.tail = [array for array, _ in self.constants]
+        self.tail += [put(np.array([known[i] for i in self.floats], np.float64), where)]
+        self.tail += [put(np.array([known[i] for i in self.ints], np.int64), where)]
+        self.rates_before = rates
+
+
+def resident(replay: Replay, packing: bool = True) -> Resident | None:
+    """The resident form of a replay, where it has one."""
+    kinds = {source[0] for source, *_ in replay.inputs}
+    if (
+        not replay.ends
+        or replay.standing
+        or replay.entries
+        or replay.dirty
+        or kinds - {"tensor", "argument", "draw", "constant"}
+        or any(place[0] != "tensor" for place, *_ in replay.writes)
+        or not (replay.writes or replay.grads)
+        or sum(s.kernel is not None for s in path(replay.end)) > LONG
+    ):
+        return None
+    return Resident(replay, packing)
