@@ -73,7 +73,7 @@ def backward(root: Value, ct: Value | None, retain: bool) -> None:
             grads = []
             for leaf, slot, aval in jump.leaves:
                 grad = Value(aval, slot)
-                T.made[slot] = executor.ref(grad)
+                T.made[slot] = grad
                 grads.append((T.nodes_in[leaf][0], grad))
             T.at = jump.end
             for node, grad in grads:

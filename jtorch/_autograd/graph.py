@@ -655,8 +655,7 @@ def _saved_at(slot: int, producers) -> Value:
         word = T.dirty.get(base)
         if word is not None and v.dirty is None:
             v.dirty = word.of_view(v)
-        r = T.made.get(base)
-        held = r() if r is not None else None
+        held = _known(base)
         if held is None:
             break
         viewed(held, view)
@@ -665,15 +664,17 @@ def _saved_at(slot: int, producers) -> Value:
 
 
 def _value_at(slot: int, producers) -> Value:
-    """The value in a slot, brought back to life if nobody held it."""
-    r = T.made.get(slot)
-    v = r() if r is not None else None
+    """The value in a slot, made anew where the trace did not keep one."""
+    v = _known(slot)
     if v is None:
         p = producers[slot]
         a, node = p.outs[slot - p.slot]
         v = Value(a, slot)
         if p.kind == "in":
             v.array = T.arrays[slot]
+            T.entered[slot] = weakref.ref(v)
+        else:
+            T.made[slot] = v
         held = T.nodes_in.get(slot)
         if held is not None:
             v.node, v.nr = held
@@ -682,7 +683,13 @@ def _value_at(slot: int, producers) -> Value:
             if slot != p.slot:
                 v.nr = slot - p.slot
         v.dirty = T.dirty.get(slot)
-        T.made[slot] = weakref.ref(v)
+    return v
+
+
+def _known(slot: int) -> Value | None:
+    v = T.made.get(slot)
+    if v is None and slot in T.entered:
+        v = T.entered[slot]()
     return v
 
 

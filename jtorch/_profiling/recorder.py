@@ -187,12 +187,12 @@ class Recorder:
 
     # ---- what the executor tells ----
 
-    def run(self, execute: Callable, end, live) -> None:
+    def run(self, execute: Callable, end, slots) -> None:
         """Runs a trace."""
         own = self.begin(_OWN, "run")
         steps = [s for s in executor.path(end) if s.kernel is not None]
         owners = self._owners(steps)
-        wanted = {slot for slot, _ in live}
+        wanted = set(slots)
         kept = [sum(_bytes(a) for slot, (a, _) in enumerate(s.outs, s.slot) if slot in wanted) for s in steps]
         cause = self._ending or _cause()
         self.end(own)
@@ -203,7 +203,7 @@ class Recorder:
             number = len(self.spans)
             with jax.profiler.TraceAnnotation(f"{xla.WINDOW}{number}"):
                 start = now()
-                program = execute(end, live)
+                program = execute(end, slots)
                 jax.block_until_ready(T.done[0])
             hot = isinstance(program, HotProgram)
             how = "compiled trace" if hot else "trace, run one by one"

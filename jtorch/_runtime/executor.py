@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import starmap
+from sys import getrefcount
 from typing import Any, TypeVar
 
 import jax
@@ -86,7 +87,7 @@ def enter(v: Value) -> int:
         if v.slot == INFERENCE:
             step.mark()
     slot = step.slot
-    T.made[slot] = ref(v)
+    T.entered[slot] = ref(v)
     T.arrays[slot] = array
     T.at = step
     if node is not None:
@@ -213,8 +214,7 @@ def record(kernel: Kernel, values, numbers=(), key=None, out: tuple[Aval, ...] |
         at.children[key(slots)] = step
     made = []
     for slot, (a, node) in enumerate(step.outs, step.slot):
-        v = Value(a, slot, node)
-        T.made[slot] = ref(v)
+        v = T.made[slot] = Value(a, slot, node)
         made.append(v)
     T.at = step
     return made
@@ -362,30 +362,30 @@ def flush(why: str = "a value was needed on the host") -> None:
             T.done.clear()
             if T.region is not None:
                 T.region.cut(why)
-            T.pending = T.at, _live()
+            live = _live()
+            T.pending = T.at, tuple([v.slot for v in live]), live
             T.at = BUSY
-        pending: Any = T.pending or (None, None)  # None where a reset was interrupted
-        end, live = pending
+        pending: Any = T.pending or (None, (), ())  # None where a reset was interrupted
+        end, slots, live = pending
         if live and not T.done:
             try:
                 if T.observer is None:
-                    _execute(end, live)
+                    _execute(end, slots)
                 else:
-                    T.observer.run(_execute, end, live)
+                    T.observer.run(_execute, end, slots)
             except Exception:
                 _forget_slots(end)
                 T.reset()
                 raise
         if live:
-            for (_, v), array in zip(live, T.done[0], strict=True):
+            for v, array in zip(live, T.done[0], strict=True):
                 v.array = array
         _forget_slots(end)
         T.reset()
 
 
-def _execute(end: Step, live) -> ColdProgram | HotProgram:
+def _execute(end: Step, slots: tuple[int, ...]) -> ColdProgram | HotProgram:
     began = time.perf_counter()
-    slots = tuple([slot for slot, _ in live])
     plan = end.programs.get(slots)
     if plan is None:
         plan = end.programs[slots] = Plan(end, slots)
@@ -417,44 +417,47 @@ def _only_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def _live() -> list[tuple[int, Value]]:
+def _live() -> list[Value]:
     """The pending values that somebody holds, with what their graph nodes hold."""
-    live, lazy = _held()
+    live = held()
+    lazy = [v for v in live if v.node is LAZY]
     if lazy and materialise(lazy):
-        live, _ = _held()
+        live = held()
     return live
 
 
-_slot = operator.itemgetter(0)
+_slot = operator.attrgetter("slot")
 
 
 def settled() -> bool:
     """Whether no pending value has a graph that goes on: running the trace now costs nothing but the run."""
-    return T.at is BUSY or not _held()[1]
+    return T.at is BUSY or not any(v.node is LAZY for v in held())
 
 
-def _held():
-    live, lazy = [], []
-    end = T.at.end
-    for slot, r in T.made.items():
-        v = r()
-        if v is not None and v.array is None and slot < end:
-            live.append((slot, v))
-            if v.node is LAZY:
-                lazy.append(v)
-    live.sort(key=_slot)  # the same values are the same program, in whatever order they were made
-    return live, lazy
+def held() -> list[Value]:
+    """The pending values of the trace that somebody besides it holds, by slot."""
+    found = [v for v in T.made.values() if getrefcount(v) > ALONE and v.array is None]
+    found.sort(key=_slot)  # the same values are the same program, in whatever order they were made
+    if found and found[-1].slot >= T.at.end:  # a signal came between two statements
+        found = [v for v in found if v.slot < T.at.end]
+    return found
+
+
+# What `held` counts where the trace alone has a value: the way of counting has a part in it.
+ALONE = [getrefcount(v) for v in {0: object()}.values()][0]
 
 
 def _forget_slots(end: Step | None):
-    for r in T.made.values():
+    for v in T.made.values():
+        v.slot = -1
+    for r in T.entered.values():
         v = r()
         if v is not None:
             v.slot = -1
     if end is not None and end.tainted:
         for step in path(end):
             for slot in range(step.slot, step.end) if step.marked else ():
-                v = T.made[slot]() if slot in T.made else None
+                v = T.made.get(slot) or (T.entered[slot]() if slot in T.entered else None)
                 if v is not None:
                     v.slot = INFERENCE
 

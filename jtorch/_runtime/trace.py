@@ -114,8 +114,8 @@ class Trace:
     """What is being recorded. One at a time; `lock` is held while it runs."""
 
     __slots__ = (
-        "_modes", "arrays", "at", "device", "dirty", "done", "eager", "epoch", "freed", "made", "nodes", "nodes_in", "numbers",
-        "observed", "observer", "owner", "patience", "pending", "region", "roots",
+        "_modes", "arrays", "at", "device", "dirty", "done", "eager", "entered", "epoch", "freed", "made", "nodes", "nodes_in",
+        "numbers", "observed", "observer", "owner", "patience", "pending", "region", "roots",
     )  # fmt: skip
 
     def __init__(self):
@@ -123,7 +123,7 @@ class Trace:
         self._modes = (True, False)
         self.eager = os.environ.get("JTORCH_EXECUTION", "deferred") == "eager"
         self.done: deque = deque()
-        # The profile that is on, told of every run: `run(execute, end, live)` runs a trace, `kernel(kernel, args)` one kernel.
+        # The profile that is on, told of every run: `run(execute, end, slots)` runs a trace, `kernel(kernel, args)` one kernel.
         self.observer: Any = None
         self.region: Any = None  # what `jtorch.compile` keeps together: told of each sync, by `cut(why)`
         self.new_trie()
@@ -162,7 +162,8 @@ class Trace:
 
     def reset(self):
         # All by slot, so that a signal between two statements leaves an entry too many at worst, never a shift.
-        self.made: dict = {}  # slot -> weak reference to the value
+        self.made: dict[int, Value] = {}  # slot -> what was made here; `held` tells who else has it
+        self.entered: dict = {}  # slot of an input -> weak reference to its value
         self.arrays: dict = {}  # slot of an input -> its array
         self.numbers: dict = {}  # NUMBERS * slot of a step + place -> run-time number
         self.nodes_in: dict = {}  # slot -> (node, output number) where the value holds its node itself
@@ -172,7 +173,7 @@ class Trace:
         self.device = None  # where the trace runs, once something says so
         self.observed = False  # somebody looks at the graph of this trace
         self.patience = HOT  # the visit at which this trace is compiled whole
-        self.pending: Any = None  # (end, live) of a run that has begun and whose results are not handed over yet
+        self.pending: Any = None  # (end, slots, values) of a run that has begun and whose results are not handed over yet
         self.epoch = object()
         self.done.clear()
         # Last: until then a flush that was interrupted is begun again.

@@ -537,8 +537,7 @@ def _source(op: Op) -> str:
         lines += [
             "    if len(step.outs) != 1: return several(step)",
             "    slot = step.slot",
-            "    v = Value(step.aval, slot, step.node)",
-            "    T.made[slot] = ref(v)",
+            "    v = T.made[slot] = Value(step.aval, slot, step.node)",
             "    t = new(Tensor)",
             "    t._value = v",
             "    T.at = step",
@@ -567,15 +566,14 @@ def generate(op: Op, operator: bool = False) -> Callable:
     def several(step):
         made = []
         for slot, (a, node) in enumerate(step.outs, step.slot):
-            v = Value(a, slot, node)
-            T.made[slot] = executor.ref(v)
+            v = T.made[slot] = Value(a, slot, node)
             made.append(_tensor(v))
         T.at = step
         return made[0] if len(made) == 1 and op.returns is None else _several(op, made)
 
     scope: dict[str, Any] = {
         "OP": op, "ID": op.id, "T": T, "Tensor": Tensor, "Value": Value, "enter": executor.enter, "get_ident": executor.get_ident, "new": new,
-        "ref": executor.ref, "several": several, "slow": slow_operator if operator else slow, "_missing": _missing,
+        "several": several, "slow": slow_operator if operator else slow, "_missing": _missing,
     }  # fmt: skip
     for i, p in enumerate(op.params):
         scope[f"_d{i}"] = p.default

@@ -71,8 +71,7 @@ def make(t: Tensor, name: str, statics, build, grad_name: str | None = None) -> 
         slot = executor.enter(v)
     step = T.at.children.get((name, slot, statics))
     if step is not None and executor.get_ident() == T.owner:
-        r = Value(step.aval, step.slot, step.node)
-        T.made[step.slot] = executor.ref(r)
+        r = T.made[step.slot] = Value(step.aval, step.slot, step.node)
         T.at = step
         return share(t, r, t._offset + step.extra)
     key = (name, v.aval, statics)
@@ -96,8 +95,7 @@ def _dynamic(t: Tensor, name: str, statics, build, number: int, delta: int) -> T
     step = T.at.children.get((name, slot, statics, "dynamic"))
     if step is not None and executor.get_ident() == T.owner:
         T.numbers[step.slot * executor.NUMBERS] = number
-        r = Value(step.aval, step.slot, step.node)
-        T.made[step.slot] = executor.ref(r)
+        r = T.made[step.slot] = Value(step.aval, step.slot, step.node)
         T.at = step
         return share(t, r, t._offset + delta)
     key = (name, v.aval, statics, "dynamic")

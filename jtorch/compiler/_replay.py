@@ -152,7 +152,7 @@ class Recording:
         for s in steps:
             if s.kind == "in":
                 made.inputs.append((self._source(s, source, fresh, drawn), s.slot, s.aval, s.node and s.node.kind))
-                made.bounds.append([b[1:] for b in self.bounds if b[0] is T.made[s.slot]()])
+                made.bounds.append([b[1:] for b in self.bounds if b[0] is T.entered[s.slot]()])
         if len(drawn) != sum(kind == "draw" for (kind, _), *_ in made.inputs):
             raise Opaque("it draws random numbers that its results do not hang on")
         read = {id(t) for (kind, what), *_ in made.inputs if (t := find(kind, what, self.arguments)) is not None}
@@ -179,7 +179,7 @@ class Recording:
                     made.numbers[i] = n
 
     def _source(self, step: Step, source, fresh, drawn):
-        r = T.made.get(step.slot)
+        r = T.entered.get(step.slot)
         v = r() if r is not None else None
         if v is None:
             raise Opaque("it uses a tensor that is gone")
@@ -299,11 +299,7 @@ class Recording:
     def _all_seen(self, covered: set[int]) -> None:
         """Every pending result that somebody holds has to be one that is written back."""
         for last in (False, True):
-            rest = [
-                slot
-                for slot, r in T.made.items()
-                if slot >= self.at.end and slot not in covered and (v := r()) is not None and v.array is None
-            ]
+            rest = [v for v in executor.held() if v.slot >= self.at.end and v.slot not in covered]
             if not rest:
                 return
             if not last:
@@ -429,7 +425,7 @@ class Replay:
 
     def _go(self, arguments, values, drawn, targets, rates):
         results = self.same(arguments)
-        made, arrays, ends = T.made, T.arrays, self.ends
+        arrays, ends = T.arrays, self.ends
         for (source, slot, *_), v in zip(self.inputs, values, strict=True):
             if v is None:
                 if source[0] == "constant":
@@ -440,7 +436,7 @@ class Replay:
                 T.nodes_in[slot] = v.node, v.nr
             arrays[slot] = v.array if type(v.array) is ArrayImpl else executor.lent(v)
             if not ends:
-                made[slot] = ref(v)
+                T.entered[slot] = ref(v)
         T.numbers.update(self.numbers)
         for (_, i), rate in zip(self.rates, rates, strict=True):
             T.numbers[i] = rate
@@ -460,11 +456,12 @@ class Replay:
             for v, (slot, _, lazy) in zip(rest, self.rest, strict=True):
                 if lazy:
                     v.node = graph.freed_node(self.freed, slot)
-            T.pending = self.end, sorted(zip(self.slots, out, strict=True), key=_first)
+            slots, live = zip(*sorted(zip(self.slots, out, strict=True), key=_first), strict=True) if out else ((), ())
+            T.pending = self.end, slots, live
             T.at = executor.BUSY
         else:
             for v in out:
-                made[v.slot] = ref(v)
+                T.made[v.slot] = v
             for v, (_, slot, _, leaf, _) in zip(fresh, self.writes, strict=True):
                 if leaf:
                     T.nodes_in[slot] = v.node, 0

@@ -204,9 +204,7 @@ def _without_reentering(function, args, kwargs, preserve: bool, context_fn, chec
     first, second = context_fn()
     state = _RandomState() if preserve else None
     # All nodes that are there by now count as outside.
-    _, lazy = executor._held()
-    if lazy:
-        graph.materialise(lazy)
+    graph.materialise(executor.held())
     started = next(graph._sequence)
     given = _tensors((args, kwargs))
     inner_args, inner_kwargs = _map(lambda t: _entrance(t, False), (args, kwargs))
