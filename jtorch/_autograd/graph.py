@@ -404,6 +404,28 @@ class Modified:
         return word
 
 
+class Overwritten:
+    """The writes of one operation over many leaves, in what slots their values were; few are ever asked for."""
+
+    __slots__ = ("fresh", "slots", "targets", "versions")
+
+    def __init__(self, slots: list[int], fresh: list[Value], targets, versions: list[int]):
+        self.slots, self.fresh, self.targets, self.versions = slots, fresh, targets, versions
+
+    def word(self, slot: int) -> Modified:
+        """What is to be known of one of them."""
+        i = self.slots.index(slot)
+        return Modified(self.fresh[i].aval, self.versions[i], weakref.ref(self.targets[i]), None, 0)
+
+
+def word_at(slot: int) -> Modified | None:
+    """What is known of the write that made the value in a slot out of date."""
+    word = T.dirty.get(slot)
+    if type(word) is Overwritten:
+        word = T.dirty[slot] = word.word(slot)
+    return word
+
+
 def modified_error(m: Modified, output: bool = False) -> RuntimeError:
     """The error for a backward that needs what was overwritten: an operation's result, or what it read."""
     kind = SCALAR_NAMES[m.aval.dtype]
@@ -428,7 +450,9 @@ mutation_allowed = False  # a backward then takes the values that it kept, whate
 
 def viewed(base: Value, view: Value) -> None:
     """Notes that a value is a view of another: what is written there later is written here, too."""
-    views = base.__dict__.setdefault("views", [])
+    views = base.views
+    if views is None:
+        views = base.views = []
     if len(views) >= 8:
         views[:] = [r for r in views if r() is not None]
     views.append(weakref.ref(view))
@@ -436,7 +460,7 @@ def viewed(base: Value, view: Value) -> None:
 
 def spread(word: Modified, v: Value) -> None:
     """Leaves word of a write on the views of a value."""
-    for r in v.__dict__.get("views", ()):
+    for r in v.views or ():
         view = r()
         if view is not None:
             if view.dirty is None:
@@ -505,9 +529,11 @@ def materialise(values: list[Value]) -> bool:
 def _materialise(values: list[Value]) -> bool:
     pending = []
     for v in values:
-        step = next((freed[v.slot] for freed in T.freed if v.slot in freed), None)
-        if step is not None:
-            _attach(v, freed_node(T.freed, v.slot), v.slot - step.slot)
+        for freed in T.freed:
+            step = freed.get(v.slot)
+            if step is not None:
+                _attach(v, freed_node(T.freed, v.slot), v.slot - step.slot)
+                break
         else:
             pending.append(v)
     if not pending:
@@ -639,7 +665,7 @@ def _make(step: Step, producers) -> Node:
     numbers = [Number(T.numbers[i], k, i, T.epoch) for k, i in step.numbers]
     node = new_node(kernel, edges, needs, saved, numbers)
     if kernel.saves_output:
-        node.modified = T.dirty.get(step.slot)
+        node.modified = word_at(step.slot)
     for v in saved:
         if v is not None and v.dirty is not None and (T.epoch, step.slot) in v.dirty.by:
             node.own = v.dirty
@@ -652,7 +678,7 @@ def _saved_at(slot: int, producers) -> Value:
     p, view = producers[slot], v
     while p.kernel is not None and p.kernel.memory == "view":
         base = p.ins[0]
-        word = T.dirty.get(base)
+        word = word_at(base)
         if word is not None and v.dirty is None:
             v.dirty = word.of_view(v)
         held = _known(base)
@@ -682,7 +708,7 @@ def _value_at(slot: int, producers) -> Value:
             v.node = T.nodes.get(p, LAZY)
             if slot != p.slot:
                 v.nr = slot - p.slot
-        v.dirty = T.dirty.get(slot)
+        v.dirty = word_at(slot)
     return v
 
 

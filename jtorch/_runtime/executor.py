@@ -65,27 +65,17 @@ def enter(v: Value) -> int:
     """The slot of a value that is about to be used: an input step where it has none; -2 where it can't be recorded."""
     if v.slot >= 0:
         return v.slot if get_ident() == T.owner else -2
-    array = v.array
-    if T.eager or get_ident() != T.owner or T.at is BUSY:
-        return -2
+    array, a, node = v.array, v.aval, v.node
+    # Where nothing is recorded (the eager mode, while a run is on) the trace's place has no children.
+    step = T.at.children.get(a.entries[0 if node is None else node.kind])
+    if step is None or v.slot == INFERENCE or a.device is not T.device or get_ident() != T.owner:
+        step = _entrance(v)
+        if step is None:
+            return -2
     if type(array) is not ArrayImpl:
         if type(array) is not np.ndarray:
             return -2
         array = lent(v)
-    if v.aval.device is not T.device:
-        if T.device is not None:
-            return -2  # a trace is one device's; what mixes them runs at once
-        T.device = v.aval.device
-    node = v.node
-    key = ("in", v.aval, 0 if node is None else node.kind)
-    if v.slot == INFERENCE:
-        key += (INFERENCE,)
-    at = T.at
-    step = at.children.get(key)
-    if step is None:
-        step = grow(key, Step(at, "in", outs=((v.aval, node and _KINDS[node.kind]),)))
-        if v.slot == INFERENCE:
-            step.mark()
     slot = step.slot
     T.entered[slot] = ref(v)
     T.arrays[slot] = array
@@ -94,6 +84,27 @@ def enter(v: Value) -> int:
         T.nodes_in[slot] = node, v.nr
     v.slot = slot
     return slot
+
+
+def _entrance(v: Value) -> Step | None:
+    """The step by which a value enters the trace, None where it can't."""
+    if T.eager or type(v.array) not in (ArrayImpl, np.ndarray) or get_ident() != T.owner or T.at is BUSY:
+        return None
+    if v.aval.device is not T.device:
+        if T.device is not None:
+            return None  # a trace is one device's; what mixes them runs at once
+        T.device = v.aval.device
+    node = v.node
+    key = v.aval.entries[0 if node is None else node.kind]
+    if v.slot == INFERENCE:
+        key += (INFERENCE,)
+    at = T.at
+    step = at.children.get(key)
+    if step is None:
+        step = grow(key, Step(at, "in", outs=((v.aval, node and _KINDS[node.kind]),)))
+        if v.slot == INFERENCE:
+            step.mark()
+    return step
 
 
 class _Outside:
@@ -390,13 +401,14 @@ def _execute(end: Step, slots: tuple[int, ...]) -> ColdProgram | HotProgram:
     if plan is None:
         plan = end.programs[slots] = Plan(end, slots)
     program = plan.program(T.arrays)
-    args = program.prepare(T.arrays, T.numbers)
     # From here on donated inputs are gone: the call and the storing of its results are one step in C, which no signal
     # handler can come between.
     if (T.arrays or _only_cpu()) and outside_traces():
+        args = program.prepare(T.arrays, T.numbers)
         T.done.extend(map(program.order, starmap(program.call, (args,))))
     else:
         with _at_once(T.device or devices.CPU):
+            args = program.prepare(T.arrays, T.numbers)
             T.done.extend(map(program.order, starmap(program.call, (args,))))
     program.ran()
     stats.syncs += 1

@@ -162,6 +162,34 @@ def how_compiled(where: devices.device) -> dict[str, Any]:
     return told
 
 
+def _getter(keys: list[int]) -> Callable[[dict], tuple]:
+    """What takes the values of some keys out of a dict."""
+    if len(keys) > 1:
+        return operator.itemgetter(*keys)
+    return (lambda found: (found[keys[0]],)) if keys else lambda found: ()
+
+
+class _Numbers:
+    """The run-time numbers of one kind, as one array.
+
+    Where they are the very objects of the last run, which most are, the array on the device is that of the last run, too.
+    """
+
+    __slots__ = ("array", "dtype", "get", "kept", "last")
+
+    def __init__(self, keys: list[int], dtype):
+        self.get, self.dtype = _getter(keys), dtype
+        self.last, self.array, self.kept = (), (), True  # nothing is passed where there are none
+
+    def __call__(self, numbers: dict) -> Any:
+        found = self.get(numbers)
+        if len(found) != len(self.last) or not all(map(operator.is_, found, self.last)):
+            self.last, self.array, self.kept = found, np.array(found, self.dtype), False
+        elif not self.kept:
+            self.array, self.kept = jax.device_put(self.array), True  # to no device of its own: as NumPy's would be
+        return self.array
+
+
 class HotProgram:
     """A trace as one compiled program. `pairs`: an input that gives its memory away, the result that takes it.
 
@@ -169,7 +197,9 @@ class HotProgram:
     of its kind, so those that take come first.
     """
 
-    __slots__ = ("began", "call", "donated", "floats", "ints", "kept", "name", "order", "visits", "why")
+    __slots__ = (
+        "began", "call", "donated", "floats", "get_donated", "get_kept", "ints", "kept", "name", "order", "visits", "why"
+    )  # fmt: skip
 
     def __init__(self, end: Step, slots: tuple[int, ...], pairs: list[tuple[int, int]], visits: int):
         self.visits = visits
@@ -186,11 +216,13 @@ class HotProgram:
         made = takers + [slot for slot in slots if slot not in set(takers)]
         # In C, as the rest of a run. One result needs no order, and an itemgetter of one place gives no tuple.
         self.order = list if made == list(slots) else operator.itemgetter(*(made.index(slot) for slot in slots))
-        self.floats = sorted({i for s in ops for k, i in s.numbers if k == "f"})
-        self.ints = sorted({i for s in ops for k, i in s.numbers if k == "i"})
+        float_keys = sorted({i for s in ops for k, i in s.numbers if k == "f"})
+        int_keys = sorted({i for s in ops for k, i in s.numbers if k == "i"})
+        self.floats, self.ints = _Numbers(float_keys, np.float64), _Numbers(int_keys, np.int64)
+        self.get_donated, self.get_kept = _getter(self.donated), _getter(self.kept)
         given, kept = self.donated, self.kept
         compute = body(ops)
-        place = {("f", i): n for n, i in enumerate(self.floats)} | {("i", i): n for n, i in enumerate(self.ints)}
+        place = {("f", i): n for n, i in enumerate(float_keys)} | {("i", i): n for n, i in enumerate(int_keys)}
 
         def trace(given_arrays, kept_arrays, floats, ints):
             env = dict(zip(given, given_arrays, strict=True)) | dict(zip(kept, kept_arrays, strict=True))
@@ -205,10 +237,10 @@ class HotProgram:
         if self.began is not None:
             self.began = time.perf_counter()
         return (
-            [arrays[k] for k in self.donated],
-            [arrays[k] for k in self.kept],
-            np.array([numbers[i] for i in self.floats], np.float64),
-            np.array([numbers[i] for i in self.ints], np.int64),
+            self.get_donated(arrays),
+            self.get_kept(arrays),
+            self.floats(numbers),
+            self.ints(numbers),
         )
 
     def ran(self):

@@ -45,18 +45,20 @@ class Value:
     slot: its place in the trace that is recorded; negative where it is in none, INFERENCE for what inference_mode made.
     dirty: set when the tensor that held it was written in place since; says which version it was.
     lent: how many programs took its NumPy array.
+    views: weak references to the values that are views of it.
     """
 
-    array = None
     dirty = None
     lent = 0
+    views = None
     nr = 0
-    __slots__ = ("__dict__", "__weakref__", "aval", "node", "slot")
+    __slots__ = ("__dict__", "__weakref__", "array", "aval", "node", "slot")
 
     def __init__(self, aval: Aval, slot: int = -1, node=None):
         self.aval = aval
         self.slot = slot
         self.node = node
+        self.array: Any = None
 
 
 def of(array, node=None) -> Value:
@@ -69,7 +71,7 @@ def of(array, node=None) -> Value:
 class Step:
     """A node of the trie, reached by exactly one sequence of steps before it.
 
-    kernel is None for inputs and marks. `slot` is the first output's; `aval` and `node` are the first output's too, for
+    kernel is None for inputs and marks. `slot` is the first output's; `aval` and `node` are those of the only one, for
     the fast paths.
     """
 
@@ -87,7 +89,7 @@ class Step:
         self.slot = parent.end if parent is not None else 0
         self.end = self.slot + len(outs)  # slots in use after this step
         self.depth = parent.depth + 1 if parent is not None else 0
-        self.aval, self.node = outs[0] if outs else (None, None)
+        self.aval, self.node = outs[0] if len(outs) == 1 else (None, None)
         # The first kernel of the trace.
         self.opening = kernel if parent is None or parent.opening is None else parent.opening
         # Whether what is recorded below is differentiable: a fact of the path, whatever interrupts a change of mode.

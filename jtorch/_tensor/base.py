@@ -17,7 +17,7 @@ from jtorch._ops._common import wrap_dim
 from jtorch._runtime import devices, dtypes, executor
 from jtorch._runtime.avals import Aval, Size, aval, is_dense
 from jtorch._runtime.dtypes import FLOATING
-from jtorch._runtime.executor import T, Value
+from jtorch._runtime.executor import LAZY, T, Value
 from jtorch._tensor import printing
 from jtorch._tensor.storage import alias, copied, detached, storage_of, tag, value_of, version_of, write
 
@@ -346,6 +346,11 @@ class Tensor(Attached):
 
         gradient: d(loss)/d(this tensor), same shape; may be left out for a scalar.
         """
+        v = self._value
+        if v is not None and v.node is LAZY and gradient is None and inputs is None and not create_graph:
+            if v.aval.numel == 1 and v.aval.dtype.is_floating_point:  # what the general way comes to, sooner
+                engine.backward(v, None, bool(retain_graph))
+                return
         from jtorch._tensor.backward import backward
 
         backward(self, gradient, retain_graph, create_graph, inputs=inputs)

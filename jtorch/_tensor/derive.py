@@ -300,6 +300,12 @@ def slow(op: Op, args: tuple, kwargs: dict, out=None):
 
 def perform(op: Op, bound: list, out=None):
     """An operation on bound arguments."""
+    results = [_tensor(v) for v in _perform(op, bound)]
+    result = results[0] if len(results) == 1 and op.returns is None else _several(op, results)
+    return result if out is None else copy_out(result, out, op)
+
+
+def _perform(op: Op, bound: list) -> list[Value]:
     layout, values, numbers, entries = lay_out(op, bound)
     kernel = kernel_of(op, layout, tuple([v.aval for v in values]))
     key = None
@@ -321,9 +327,7 @@ def perform(op: Op, bound: list, out=None):
 
     if any(v.aval.device is not kernel.out[0].device for v in values):
         values = [_along(v, kernel.out[0].device) for v in values]
-    results = [_tensor(v) for v in executor.record(kernel, values, numbers, key)]
-    result = results[0] if len(results) == 1 and op.returns is None else _several(op, results)
-    return result if out is None else copy_out(result, out, op)
+    return executor.record(kernel, values, numbers, key)
 
 
 def _along(v: Value, device):
@@ -463,7 +467,7 @@ def store_in_place(t: Tensor, result: Value, name: str) -> None:
 # ---- generated functions ---------------------------------------------------------------------------------------------
 
 
-def _source(op: Op) -> str:
+def _source(op: Op, raw: bool) -> str:
     """The text of an operation's function."""
     params, keyed, enter, after, aliases = [], [], [], [], []
     star = optional = False
@@ -510,7 +514,7 @@ def _source(op: Op) -> str:
         args += ","
     kwargs = ", ".join(f"'{p.name}': {p.name}" for p in op.params if p.keyword_only)
     fallback = f"return slow(OP, ({args}), {{{kwargs}}}{', out' if has_out else ''})"
-    several = op.returns is not None
+    several = raw or op.returns is not None
     lines = [f"def operation({', '.join(params)}):", "    try:", "        if get_ident() != T.owner: raise TypeError"]
     if has_out:
         lines.append("        if out is not None: raise TypeError")
@@ -535,9 +539,14 @@ def _source(op: Op) -> str:
         lines.append("    return several(step)")
     else:
         lines += [
-            "    if len(step.outs) != 1: return several(step)",
+            "    a = step.aval",
+            "    if a is None: return several(step)",
             "    slot = step.slot",
-            "    v = T.made[slot] = Value(step.aval, slot, step.node)",
+            "    v = T.made[slot] = new(Value)",  # what `Value(...)` does, without the call
+            "    v.aval = a",
+            "    v.slot = slot",
+            "    v.node = step.node",
+            "    v.array = None",
             "    t = new(Tensor)",
             "    t._value = v",
             "    T.at = step",
@@ -560,24 +569,39 @@ def slow_operator(op: Op, args: tuple, kwargs: dict, out=None):
         return NotImplemented
 
 
-def generate(op: Op, operator: bool = False) -> Callable:
-    """The function of an operation; with `operator`, as one of Python's operators."""
+def slow_values(op: Op, args: tuple, kwargs: dict, out=None) -> list[Value]:
+    """`slow` for a function that gives values."""
+    try:
+        return _perform(op, bind(op, args, kwargs))
+    except BindError as error:
+        raise _as_type_error(op, error, args, kwargs) from None
+
+
+def values(step) -> list[Value]:
+    """What a step that was found gives."""
+    made, into = [], T.made
+    for slot, (a, node) in enumerate(step.outs, step.slot):
+        into[slot] = v = Value(a, slot, node)
+        made.append(v)
+    T.at = step
+    return made
+
+
+def generate(op: Op, operator: bool = False, raw: bool = False) -> Callable:
+    """The function of an operation; with `operator`, as one of Python's operators; with `raw`, giving values."""
 
     def several(step):
-        made = []
-        for slot, (a, node) in enumerate(step.outs, step.slot):
-            v = T.made[slot] = Value(a, slot, node)
-            made.append(_tensor(v))
-        T.at = step
+        made = [_tensor(v) for v in values(step)]
         return made[0] if len(made) == 1 and op.returns is None else _several(op, made)
 
     scope: dict[str, Any] = {
         "OP": op, "ID": op.id, "T": T, "Tensor": Tensor, "Value": Value, "enter": executor.enter, "get_ident": executor.get_ident, "new": new,
-        "several": several, "slow": slow_operator if operator else slow, "_missing": _missing,
+        "several": values if raw else several,
+        "slow": slow_values if raw else slow_operator if operator else slow, "_missing": _missing,
     }  # fmt: skip
     for i, p in enumerate(op.params):
         scope[f"_d{i}"] = p.default
-    exec(_code(_source(op)), scope)
+    exec(_code(_source(op, raw)), scope)
     f = scope["operation"]
     GENERATED.append((op, f))
     if op.varargs:

@@ -466,7 +466,7 @@ def _dirty(v: Value, t, marked: bool = True) -> None:
         if node is LAZY:
             node = T.nodes.get(_step_of(v.slot))
     word = v.dirty = Modified(v.aval, version_of(t), weakref.ref(t), name, v.nr)
-    if "views" in v.__dict__:
+    if v.views is not None:
         spread(word, v)
     if v.slot >= 0:
         T.dirty[v.slot] = word

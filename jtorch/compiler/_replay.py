@@ -260,7 +260,7 @@ class Recording:
         if any(lazy and not any(slot in f for f in T.freed[self.freed :]) for slot, _, lazy in made.rest):
             made.goes_on = True
             # The graph goes on: what is known of in-place writes has to be known again.
-            made.dirty = [(slot, word) for slot, word in T.dirty.items() if word is not self.dirty.get(slot)]
+            made.dirty = [(slot, graph.word_at(slot)) for slot, word in T.dirty.items() if word is not self.dirty.get(slot)]
 
     def _is_argument(self, t) -> bool:
         return any(t is a for a in self.arguments)
@@ -471,7 +471,7 @@ class Replay:
                 if v is not None:
                     v.slot = slot
                     if self.dirty and slot in T.dirty:
-                        v.dirty = T.dirty[slot]
+                        v.dirty = graph.word_at(slot)
         olds = [t._value for t in targets]
         values.clear()
         # One C call: no signal handler comes between two of its assignments.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from copy import deepcopy
 from itertools import chain
 from typing import Any
@@ -182,10 +182,10 @@ class Optimizer:
     def _zero_grad(self, set_to_none: bool) -> None:
         for group in self.param_groups:
             for param in group["params"]:
-                if param.grad is None:
-                    continue
                 if set_to_none:
                     param.grad = None
+                    continue
+                if param.grad is None:
                     continue
                 if param.grad.grad_fn is not None:
                     param.grad.detach_()
@@ -275,7 +275,7 @@ class Optimizer:
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 
-    def _updatable(self, group: dict[str, Any]) -> Iterator[list[Tensor]]:
+    def _updatable(self, group: dict[str, Any]) -> list[list[Tensor]]:
         """The group's parameters that have a gradient, a list a device."""
         if group.get("differentiable"):
             raise NotImplementedError(
@@ -283,15 +283,10 @@ class Optimizer:
                 "on the functional form of the model"
             )
         params = [param for param in group["params"] if param.grad is not None]
-        devices = [param.device for param in params]
-        if all(where is devices[0] for where in devices):
-            if params:
-                yield params
-            return
-        by_device: dict[Any, list[Tensor]] = {}
-        for param, where in zip(params, devices, strict=True):
-            by_device.setdefault(where, []).append(param)
-        yield from by_device.values()
+        devices = dict.fromkeys([param.device for param in params])
+        if len(devices) == 1:
+            return [params]
+        return [[param for param in params if param.device is where] for where in devices]
 
 
 def hooked() -> bool:

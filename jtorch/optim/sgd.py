@@ -81,8 +81,12 @@ class SGD(Optimizer):
 
     def _buffers(self, params: list[Tensor]) -> tuple[list[Tensor], tuple[bool, ...]]:
         """Momentum buffers, made where missing, and which were."""
-        first = tuple(self.state[p].get("momentum_buffer") is None for p in params)
-        for param, missing in zip(params, first, strict=True):
-            if missing:
-                self.state[param]["momentum_buffer"] = zeros(param)
-        return [self.state[p]["momentum_buffer"] for p in params], first
+        buffers, first = [], []
+        for param in params:
+            state = self.state[param]
+            buffer = state.get("momentum_buffer")
+            first.append(buffer is None)
+            if buffer is None:
+                buffer = state["momentum_buffer"] = zeros(param)
+            buffers.append(buffer)
+        return buffers, tuple(first)
