@@ -455,8 +455,11 @@ def held() -> list[Value]:
     return found
 
 
-# What `held` counts where the trace alone has a value: the way of counting has a part in it.
-ALONE = [getrefcount(v) for v in {0: object()}.values()][0]
+def _counts(made: dict) -> list[int]:
+    return [getrefcount(v) for v in made.values()]
+
+
+(ALONE,) = _counts({0: object()})  # what `held` counts where the trace alone has a value
 
 
 def _forget_slots(end: Step | None):

@@ -175,7 +175,7 @@ class Trace:
         self.device = None  # where the trace runs, once something says so
         self.observed = False  # somebody looks at the graph of this trace
         self.patience = HOT  # the visit at which this trace is compiled whole
-        self.pending: Any = None  # (end, slots, values) of a run that has begun and whose results are not handed over yet
+        self.pending: Any = None  # (end, slots, values) of a run that has begun and is not done
         self.epoch = object()
         self.done.clear()
         # Last: until then a flush that was interrupted is begun again.

@@ -347,10 +347,10 @@ class Tensor(Attached):
         gradient: d(loss)/d(this tensor), same shape; may be left out for a scalar.
         """
         v = self._value
-        if v is not None and v.node is LAZY and gradient is None and inputs is None and not create_graph:
-            if v.aval.numel == 1 and v.aval.dtype.is_floating_point:  # what the general way comes to, sooner
-                engine.backward(v, None, bool(retain_graph))
-                return
+        plain = gradient is None and inputs is None and not create_graph
+        if plain and v is not None and v.node is LAZY and v.aval.numel == 1 and v.aval.dtype.is_floating_point:
+            engine.backward(v, None, bool(retain_graph))  # what the general way comes to, sooner
+            return
         from jtorch._tensor.backward import backward
 
         backward(self, gradient, retain_graph, create_graph, inputs=inputs)

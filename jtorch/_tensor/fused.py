@@ -34,8 +34,7 @@ def run_inplace(key: str, targets: Sequence[Tensor], *args, **kwargs) -> None:
     storages = [t._storage for t in targets]
     for t, s in zip(targets, storages, strict=True):
         if s is not None and not is_sole(t, value_of(t)):
-            fresh = [_as(v, value_of(t)) for t, v in zip(targets, fresh, strict=True)]
-            executor.under(False, lambda: [write(t, v) for t, v in zip(targets, fresh, strict=True)], T.inference)
+            executor.under(False, lambda: _write_each(targets, fresh), T.inference)
             break
     else:
         _write_alone(targets, storages, fresh)
@@ -48,6 +47,11 @@ def run_inplace(key: str, targets: Sequence[Tensor], *args, **kwargs) -> None:
 def _as(v: Value, old: Value) -> Value:
     """A result in the dtype and with the strides of what it replaces."""
     return v if v.aval is old.aval else alias(cast(v, old.aval.dtype), old.aval.strides)
+
+
+def _write_each(targets: Sequence[Tensor], fresh: list[Value]) -> None:
+    for t, v in [(t, _as(v, value_of(t))) for t, v in zip(targets, fresh, strict=True)]:
+        write(t, v)
 
 
 def is_sole(t: Tensor, v: Value) -> bool:

@@ -260,7 +260,9 @@ class Recording:
         if any(lazy and not any(slot in f for f in T.freed[self.freed :]) for slot, _, lazy in made.rest):
             made.goes_on = True
             # The graph goes on: what is known of in-place writes has to be known again.
-            made.dirty = [(slot, graph.word_at(slot)) for slot, word in T.dirty.items() if word is not self.dirty.get(slot)]
+            made.dirty = [
+                (slot, graph.word_at(slot)) for slot, word in T.dirty.items() if word is not self.dirty.get(slot)
+            ]
 
     def _is_argument(self, t) -> bool:
         return any(t is a for a in self.arguments)
