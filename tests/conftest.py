@@ -15,14 +15,15 @@ def interrupt_at():
 def _interrupt_at(n: int):
     """A tracer that raises KeyboardInterrupt at the n-th line of jtorch's own code, as a signal might; and what is left of n.
 
-    The line of a `with` is traced again where its block is left. No signal is handled there: the block would never be left.
+    The line of a `with` is traced again where its block is left, and that of a `try` inside one is in no block at all. No
+    signal is handled there: the block would never be left.
     """
     left = [n]
 
     def line(frame, event, arg):
         if event == "line":
             left[0] -= 1
-            if left[0] <= 0 and not _is_with(frame):
+            if left[0] <= 0 and not _between_blocks(frame):
                 left[0] = 1 << 62
                 raise KeyboardInterrupt
         return line
@@ -33,5 +34,5 @@ def _interrupt_at(n: int):
     return call, left
 
 
-def _is_with(frame) -> bool:
-    return linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with ")
+def _between_blocks(frame) -> bool:
+    return linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith(("with ", "try:"))
