@@ -17,9 +17,25 @@ import pytest
 
 import jtorch as torch
 from jtorch import nn
+from jtorch.compiler import _resident
+from jtorch.compiler._guard import Guard
 from tests.both_ways import N, changes, check, one, scenarios
 
 SCENARIOS, scenario = scenarios()
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch):
+    """Replays follow themselves after a few calls, not only where a program is worth compiling again."""
+    monkeypatch.setattr(_resident, "PATIENCE", 2)
+    holds = Guard.holds
+
+    def both(guard):
+        found = holds(guard)
+        assert guard.quicken()() == found
+        return found
+
+    monkeypatch.setattr(Guard, "holds", both)
 
 
 # ---- Python's state --------------------------------------------------------------------------------------------------
@@ -265,6 +281,30 @@ class Slotted:
 
 class Half(Slotted):
     pass
+
+
+@scenario
+def attributes_replaced(wrap):
+    obj = Base()
+    obj.scale = 2
+    return changes(wrap(lambda x: obj.of(x)), lambda: setattr(obj, "__dict__", {"scale": 5}))
+
+
+@scenario
+def cell_emptied(wrap):
+    n = 2
+
+    def f(x):
+        try:
+            return x * n
+        except NameError:
+            return x
+
+    def change():
+        nonlocal n
+        del n
+
+    return changes(wrap(f), change)
 
 
 @scenario

@@ -14,9 +14,16 @@ import jtorch as torch
 import jtorch.nn.functional as F
 from jtorch import nn
 from jtorch._runtime.executor import stats
+from jtorch.compiler import _resident
 from tests.both_ways import check, scenarios
 
 SCENARIOS, scenario = scenarios()
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch):
+    """Replays follow themselves after a few calls, not only where a program is worth compiling again."""
+    monkeypatch.setattr(_resident, "PATIENCE", 2)
 
 
 def trained(wrap, optimizer=None, size=3, between=lambda i, net, opt: None, steps=14, body=None):
@@ -472,6 +479,40 @@ def random_numbers(wrap):
         return loss
 
     return trained(wrap, body=body, between=lambda i, net, opt: torch.manual_seed(5) and None if i == 9 else None)
+
+
+@scenario
+def the_freed_graph(wrap):
+    """What is left of the graph inside is the same, and the same operations outside are another graph."""
+    net = nn.Linear(3, 1)
+    opt = torch.optim.SGD(net.parameters(), 0.1)
+
+    def body(x):
+        opt.zero_grad()
+        out = net(x).square()
+        out.mean().backward()
+        opt.step()
+        return out, x.grad_fn is None
+
+    f, found = wrap(body), []
+    for i in range(9):
+        x = torch.full((2, 3), i / 4)
+        out, _ = f(x)
+        found.append(names(out.grad_fn))
+        try:
+            out.mean().backward()
+        except RuntimeError as e:
+            found.append("second time" in str(e))
+        found.append(body(x)[0])
+        loss = net(x).square().mean()
+        loss.backward()
+        found.append(net.weight.grad.clone())
+    return found
+
+
+def names(node):
+    """The names of the nodes from here on."""
+    return [] if node is None else [node.name(), *(n for f, _ in node.next_functions for n in names(f))]
 
 
 @scenario

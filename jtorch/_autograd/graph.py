@@ -635,12 +635,18 @@ def _freed_node(step: Step) -> Node:
     return node
 
 
-def freed_node(freed: list, slot: int) -> Node:
-    """The node of a value in a trace whose graph a backward has freed."""
+def freed_step(freed: list, slot: int) -> Step:
+    """The step of a value in a trace whose graph a backward has freed."""
     step = None
     for steps in freed:
         step = steps.get(slot, step)
     assert step is not None
+    return step
+
+
+def freed_node(freed: list, slot: int) -> Node:
+    """The node of such a value."""
+    step = freed_step(freed, slot)
     return T.nodes.get(step) or _freed_node(step)
 
 

@@ -18,9 +18,9 @@ from jtorch._runtime.executor import T
 from jtorch._runtime.jax_internals import outside_traces
 from jtorch._tensor import creation
 from jtorch._tensor.methods import user_state
-from jtorch.compiler import _state
+from jtorch.compiler import _resident, _state
 from jtorch.compiler._replay import Recording, Replay
-from jtorch.compiler._resident import DEBT, PATIENCE, Resident, resident
+from jtorch.compiler._resident import Resident
 from jtorch.compiler._state import Entry, Opaque, State
 from jtorch.compiler._tree import Tree
 from jtorch.compiler._watch import Watch, user_line
@@ -149,11 +149,11 @@ class Compiled:
         if self._before is not replay:
             self._before, replay.again = replay, 0
         replay.again += 1
-        if replay.again < PATIENCE or T.eager:
+        if replay.again < _resident.PATIENCE or T.eager:
             return
         form = replay.resident
-        if form is None or (form and form.debt > DEBT and form.packs):
-            form = replay.resident = resident(replay, packing=form is None) or False
+        if form is None or (form and form.debt > _resident.DEBT and form.packs):
+            form = replay.resident = _resident.resident(replay, packing=form is None) or False
         if form:
             form.catch()
             self._last = given.key, form

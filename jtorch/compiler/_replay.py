@@ -28,7 +28,8 @@ from jtorch._tensor.base import Tensor
 from jtorch._tensor.fused import is_sole
 from jtorch._tensor.methods import user_state
 from jtorch._tensor.storage import _dirty, value_of, version_of
-from jtorch.compiler._state import Entry, Guard, Opaque, State
+from jtorch.compiler._guard import Guard
+from jtorch.compiler._state import Entry, Opaque, State
 from jtorch.compiler._tree import Tree, containers
 from jtorch.nn import Module
 from jtorch.optim import optimizer
@@ -458,6 +459,7 @@ class Replay:
             for v, (slot, _, lazy) in zip(rest, self.rest, strict=True):
                 if lazy:
                     v.node = graph.freed_node(self.freed, slot)
+                    v.nr = slot - graph.freed_step(self.freed, slot).slot
             slots, live = zip(*sorted(zip(self.slots, out, strict=True), key=_first), strict=True) if out else ((), ())
             T.pending = self.end, slots, live
             T.at = executor.BUSY

@@ -18,6 +18,7 @@ import math
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from itertools import chain, repeat, starmap
 from operator import attrgetter, is_
 from typing import Any
@@ -34,16 +35,16 @@ from jtorch._runtime.executor import T, Value
 from jtorch._runtime.jax_internals import outside_traces, put
 from jtorch._runtime.kernel import compiler_options
 from jtorch._runtime.programs import ALONE, DONATE_BYTES, body, how_compiled
-from jtorch._runtime.trace import lock, path, stats
+from jtorch._runtime.trace import LOG, lock, path, stats
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.fused import is_sole
 from jtorch._tensor.methods import user_state
 from jtorch._tensor.storage import _dirty, value_of
-from jtorch.compiler._replay import ARRAYS, HELD, Replay, find, tensor, within
+from jtorch.compiler._replay import ARRAYS, HELD, Replay, ambient, find, tensor, within
 
 SMALL = 1 << 14  # bytes: larger arrays are not worth copying
 LONG = 64  # operations: a longer program is not worth compiling again
-PATIENCE = 3  # replays of a function in a row, after which its program is made resident
+PATIENCE = 32  # replays of a function in a row, after which its program is made resident
 DEBT = 8  # times that packs may be made or taken apart, more often than one in four runs, before packing is given up
 
 new = object.__new__
@@ -175,6 +176,7 @@ class Resident:
         self.nodes: list = []
         self.grads: list[Tensor] = []
         self.grad_values: list[Value] = []
+        self.guard: Callable[[], bool] = replay.guard.holds
         self.run: Run | None = None  # what the values refer to
         # Results, in the order of the program: what is moved, then grads, then the rest.
         n = len(writes)
@@ -197,6 +199,13 @@ class Resident:
         for at, i in enumerate(alone, len(groups)):
             self.places[i] = at
         self.first_rest = len(groups) + len(alone)
+        # The steps of the results that require grad.
+        lazy = [graph.freed_step(replay.freed, slot) if lazy else None for slot, _, lazy in replay.rest]
+        self.lazy = lazy if any(lazy) else []
+        self.lazy_outputs = [step and slot - step.slot for step, (slot, *_) in zip(lazy, replay.rest, strict=True)]
+        self.sources = sources
+        self.freed: list = []  # the nodes of the results, where no argument is among what they lead to
+        self.leaves: dict[int, tuple] = {}  # slot -> what `T.nodes_in` has of the inputs that are state
         self._inputs(sources)
         self._compile(groups, [slots[i] for i in alone], [sources.get(id(t)) for t in self.moved], slots)
 
@@ -250,6 +259,7 @@ class Resident:
         donated = [at for at, i in enumerate(self.large, carried) if self._bytes(i) >= DONATE_BYTES]
         self.donated = donated
         told = how_compiled(ops[0].kernel.out[0].device)
+        self.ran: set = set()  # programs that are compiled
         self.plain = jax.jit(step, **told)
         self.donating = jax.jit(step, donate_argnums=donated, **told) if donated else self.plain
 
@@ -267,6 +277,10 @@ class Resident:
         # References to a value that only the list here, its tensor and the storage hold, and the counting call.
         self.counts = [3 + (s is not None) for s in self.storages]
         self.run, self.grads, self.grad_values = None, [], []
+        self.guard = self.replay.guard.quicken()
+        state = ((t, value_of(t)) for t in (*self.moved, *self.kept))
+        self.freed = []
+        self.leaves = {self.sources[id(t)]: (v.node, v.nr) for t, v in state if v.node and id(t) in self.sources}
 
     def follow(self, arguments: list[Tensor]) -> tuple[bool, Any]:
         """One more replay; whether everything is as it was left, and then the function's result."""
@@ -280,7 +294,8 @@ class Resident:
             or list(map(is_, map(_grad_of, self.owners), repeat(None))) != self.graded
             or not all(map(is_, map(_storage_of, self.moved), self.storages))
             or not (all(map(_ONE.__eq__, map(len, map(_aliases_of, self.stores)))) or self._sole())
-            or not replay.here()
+            or not self.guard()
+            or ambient() != replay.ambient
         ):
             return False, None
         reached, bare = replay.reached, replay.bare
@@ -360,7 +375,9 @@ class Resident:
             drawn = [draw().array for draw in replay.draws]
             given += [drawn[i] for i, _ in self.drawn]
         given += self.tail
-        rest = [Value(a, -1, graph.freed_node(replay.freed, slot) if lazy else None) for slot, a, lazy in replay.rest]
+        rest = [Value(a) for _, a, _ in replay.rest]
+        if self.lazy:
+            self._attach(rest, arguments)
         same = replay.same(arguments)
         if self._again():
             run: Any = self.run
@@ -379,7 +396,7 @@ class Resident:
             t._grad = None
         if self.donated and all(sys.getrefcount(given[at]) == ALONE for at in self.donated):
             run.call = self.donating
-        results = run.go()
+        results = run.go() if run.call in self.ran else self._first(run)
         for v, array in zip(rest, results[self.first_rest :], strict=True):
             v.array = array
         del results[self.first_rest :]
@@ -389,6 +406,37 @@ class Resident:
         stats.run_seconds += time.perf_counter() - began
         tensors = map(tensor, rest)
         return replay.result.build([next(tensors) if t is None else t for t in same])
+
+    def _attach(self, rest: list[Value], arguments: list[Tensor]) -> None:
+        """Gives results the nodes of the graph that a backward in the function has freed. It was in no trace of `T`'s."""
+        more = {slot: (v.node, v.nr) for i, slot in self.taken if (v := value_of(arguments[i])).node is not None}
+        nodes = self._nodes(self.leaves | more) if more or not self.freed else self.freed
+        for v, node, nr in zip(rest, nodes, self.lazy_outputs, strict=True):
+            v.node = node
+            if nr:
+                v.nr = nr
+        self.freed = [] if more else nodes
+
+    def _nodes(self, inputs: dict[int, tuple]) -> list:
+        family: dict = {}
+        for step in self.lazy:
+            if step is not None and step not in family:
+                family[step] = graph.FreedNode(step, family, inputs, self.replay.numbers)
+        return [step and family[step] for step in self.lazy]
+
+    def _first(self, run: Run) -> list:
+        """Runs a program that is to be compiled first."""
+        began = time.perf_counter()
+        results = run.go()
+        seconds = time.perf_counter() - began
+        self.ran.add(run.call)
+        stats.hot_programs += 1
+        stats.compiles += 1
+        stats.compile_seconds += seconds
+        if "recompiles" in LOG:
+            name = f"{self.size} operations with the state that they leave"
+            print(f"jtorch: compiled {name} in {seconds:.2f} s: replayed {PATIENCE} times in a row", file=sys.stderr)
+        return results
 
     def _carry(self) -> list:
         """The packs that go into the next run, and what goes in beside them."""

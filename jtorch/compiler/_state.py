@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import enum
 import functools
-import operator
 import re
 import sys
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
-from itertools import chain
-from operator import attrgetter, is_, itemgetter
+from operator import attrgetter, is_
 from types import CodeType
 from typing import Any
 
@@ -105,7 +103,7 @@ class State:
         self.spaces: list[tuple[Any, Any, int]] = []  # (a namespace, names that are looked up in it, how many it has)
         self.cells: list[tuple[Any, Any]] = []  # (closure cell, contents)
         self.functions: list[tuple[Any, tuple]] = []  # (function, what it is made of)
-        self.kinds: list[tuple[Any, type]] = []  # (object, its class)
+        self.kinds: list[tuple[Any, type, dict]] = []  # (object, its class, its attributes)
         self.marks: list[tuple[Tensor, dict]] = []  # (tensor, what the user put on it)
         self.tensors: list[Tensor] = []
         self.optimizers: list[Optimizer] = []
@@ -234,7 +232,7 @@ class State:
         closure = f.__closure__ or ()
         if trusted(f.__code__):
             return closure
-        self.functions.append((f, _parts(f)))
+        self.functions.append((f, parts(f)))
         made_of = f.__defaults__ or (), f.__kwdefaults__ or ()
         return (*closure, *made_of, *self._attributes(f.__dict__))
 
@@ -264,7 +262,7 @@ class State:
             return _opaque(x)
         if isinstance(x, functools._lru_cache_wrapper):
             return _opaque(x)
-        self.kinds.append((x, type(x)))
+        self.kinds.append((x, type(x), space))
         if isinstance(x, Module):
             # A module that has hooks says so in an attribute, else its calls do not look for any.
             return (type(x), *self._attributes(space, frozenset() if "_hooked" in space else self.spared))
@@ -315,7 +313,7 @@ class State:
                 raise Opaque("it changes which attributes an object has")
             found += [(Entry(space, k), v, space[k]) for k, v in zip(names, values, strict=True) if space[k] is not v]
         for space, name, value in self.singles:
-            now = _lookup(space, name)
+            now = lookup(space, name)
             if now is not value:
                 if isinstance(space, types.MappingProxyType):
                     raise Opaque(f"it changes the class attribute {name!r}")
@@ -326,101 +324,16 @@ class State:
         for cell, value in self.cells:
             if cell.cell_contents is not value:
                 found.append((Entry(cell, None), value, cell.cell_contents))
-        if any(not all(map(is_, _parts(f), parts)) for f, parts in self.functions):
+        if any(not all(map(is_, parts(f), made_of)) for f, made_of in self.functions):
             raise Opaque("it changes a function")
-        if any(type(x) is not kind for x, kind in self.kinds):
+        if any(type(x) is not kind or x.__dict__ is not space for x, kind, space in self.kinds):
             raise Opaque("it changes the class of an object")
         if any(not same_marks(t, own) for t, own in self.marks):
             raise Opaque("it changes what is put on a tensor")
         return found
 
 
-class Guard:
-    """Tells whether Python's state is as it was when it was walked. `but` are (id of container, key) that may differ.
-
-    Looked at in a few passes that run in C: calls wait for it.
-    """
-
-    __slots__ = (
-        "cells", "dicts", "empty", "entries", "expected", "filled", "functions", "getters", "keyed", "keys", "kinds", "lists", "marks",
-        "ordered", "parts", "sizes", "spaces", "things", "types",
-    )  # fmt: skip
-
-    def __init__(self, state: State, but: set[tuple[int, Any]]):
-        loose = {container for container, _ in but}
-        self.entries = [(s, n, v) for s, n, v in state.singles if (id(s), n) not in but]
-        for x, keys, values in state.containers:
-            if id(x) in loose:
-                places = keys if isinstance(x, dict) else range(len(values))
-                self.entries += [(x, k, v) for k, v in zip(places, values, strict=True) if (id(x), k) not in but]
-        self.cells = [(c, v) for c, v in state.cells if (id(c), None) not in but]
-        self.spaces = state.spaces
-        self.empty = [x for x, _, v in state.containers if not v] + [d for d, size, *_ in state.objects if not size]
-        whole = [(x, k, v) for x, k, v in state.containers if v]
-        dicts = [(x, k, v) for x, k, v in whole if isinstance(x, dict) and not isinstance(x, OrderedDict)]
-        ordered = [(x, k, v) for x, k, v in whole if isinstance(x, OrderedDict)]
-        lists = [(x, k, v) for x, k, v in whole if not isinstance(x, dict)]
-        objects = [(d, size, n, v) for d, size, n, v in state.objects if size]
-        self.filled = [x for x, *_ in dicts + ordered + lists] + [d for d, *_ in objects]
-        self.sizes = [len(v) for *_, v in dicts + ordered + lists] + [size for _, size, *_ in objects]
-        self.keyed = [x for x, *_ in dicts + ordered]
-        self.keys = [k for _, keys, _ in dicts + ordered for k in keys]
-        # The values of a dict with entries that may differ are among `entries`.
-        self.dicts = [x for x, *_ in dicts if id(x) not in loose]
-        self.ordered = [x for x, *_ in ordered if id(x) not in loose]
-        self.lists = [x for x, *_ in lists if id(x) not in loose]
-        self.things, self.getters, expected = [], [], []
-        for d, _, names, values in objects:
-            kept = [(n, v) for n, v in zip(names, values, strict=True) if (id(d), n) not in but]
-            if kept:
-                names = [n for n, _ in kept]
-                self.things.append(d)
-                self.getters.append(itemgetter(*names, names[0]))  # twice: of one name it would give no tuple
-                expected += [*(v for _, v in kept), kept[0][1]]
-        self.expected = [e for x, _, v in dicts + ordered + lists if id(x) not in loose for e in v] + expected
-        self.functions = [f for f, _ in state.functions]
-        self.parts = [part for _, parts in state.functions for part in parts]
-        self.kinds, self.types = [x for x, _ in state.kinds], [kind for _, kind in state.kinds]
-        self.marks = state.marks
-
-    def holds(self) -> bool:
-        """Whether everything is as it was."""
-        if any(self.empty) or list(map(len, self.filled)) != self.sizes:
-            return False
-        try:
-            now = chain(
-                chain.from_iterable(map(dict.values, self.dicts)),
-                chain.from_iterable(map(OrderedDict.values, self.ordered)),
-                chain.from_iterable(self.lists),
-                chain.from_iterable(map(_call, self.getters, self.things)),
-            )
-            if not all(map(is_, now, self.expected)):
-                return False
-        except KeyError:
-            return False
-        if not (
-            all(map(is_, map(type, self.kinds), self.types))
-            and all(map(is_, chain.from_iterable(self.keyed), self.keys))
-            and all(map(is_, chain.from_iterable(map(_parts, self.functions)), self.parts))
-        ):
-            return False
-        for space, names, there in self.spaces:
-            if len(names & space.keys()) != there:
-                return False
-        for space, name, value in self.entries:
-            if _lookup(space, name) is not value:
-                return False
-        for cell, value in self.cells:
-            if cell.cell_contents is not value:
-                return False
-        for t, own in self.marks:  # noqa: SIM110  (a loop, for speed)
-            if not same_marks(t, own):
-                return False
-        return True
-
-
-_call: Any = operator.call
-_parts = attrgetter("__code__", "__defaults__", "__kwdefaults__")
+parts = attrgetter("__code__", "__defaults__", "__kwdefaults__")
 
 
 def same_marks(t: Tensor, own: dict) -> bool:
@@ -429,7 +342,8 @@ def same_marks(t: Tensor, own: dict) -> bool:
     return now.keys() == own.keys() and all(now[k] is v for k, v in own.items())
 
 
-def _lookup(space, name):
+def lookup(space, name) -> Any:
+    """What a namespace or list has under a name or at a place."""
     if isinstance(space, list):
         return space[name] if name < len(space) else _MISSING
     return space.get(name, _MISSING)
