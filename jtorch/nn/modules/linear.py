@@ -53,6 +53,9 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Tensor) -> Tensor:
+        own = self._parameters
+        if type(self) is Linear and "weight" in own and "bias" in own:
+            return F.linear(input, own["weight"], own["bias"])  # `self.weight` takes Python as long as the operation
         return F.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:

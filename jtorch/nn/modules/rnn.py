@@ -391,6 +391,9 @@ class RNNCellBase(Module):
             raise ValueError(f"{type(self).__name__}: Expected {what} to be 1D or 2D, got {value.dim()}D instead")
 
     def _weights(self) -> tuple[Any, ...]:
+        own = self._parameters
+        if type(self) in (RNNCell, GRUCell, LSTMCell) and own.keys() == _CELL_WEIGHTS:
+            return own["weight_ih"], own["weight_hh"], own["bias_ih"], own["bias_hh"]  # sooner found than by attribute
         return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
 
     def _step(self, fn: Any, input: Tensor, hx: Tensor | None) -> Tensor:
@@ -405,6 +408,9 @@ class RNNCellBase(Module):
             hx = hx.unsqueeze(0)
         result = fn(input, hx, *self._weights())
         return result if batched else result.squeeze(0)
+
+
+_CELL_WEIGHTS = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"}
 
 
 class RNNCell(RNNCellBase):
