@@ -326,6 +326,7 @@ class TestLoader:
             assert "no accelerator is found" in str(caught[0].message)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 class TestWorkers:
     """Few, because every worker is a process that starts from nothing."""
 
