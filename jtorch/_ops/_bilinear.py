@@ -15,11 +15,12 @@ from functools import partial
 
 import jax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 
 from jtorch._ops import _conv_forms as forms
 from jtorch._ops._common import Array
 from jtorch._ops._conv_forms import Geometry
+from jtorch._ops._lowering import lower
 
 
 def _primitive(name: str, shape: Callable, on_cpu: Callable, elsewhere: Callable) -> Primitive:
@@ -27,8 +28,7 @@ def _primitive(name: str, shape: Callable, on_cpu: Callable, elsewhere: Callable
     run = jax.jit(lambda a, b, geometry: primitive.bind(a, b, geometry=geometry), static_argnums=2)
     primitive.def_impl(lambda a, b, *, geometry: run(a, b, geometry))
     primitive.def_abstract_eval(lambda a, b, *, geometry: a.update(shape=shape(a, b, geometry), weak_type=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(elsewhere, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
+    lower(primitive, elsewhere, on_cpu)
     batching.primitive_batchers[primitive] = partial(_batch, elsewhere)
     return primitive
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jtorch import _native
 from jtorch._ops._common import Array
 from jtorch._ops.matmul import contract
 
@@ -262,18 +263,45 @@ def _whole(at: Geometry) -> bool:
     )
 
 
-def _widened(form):
-    """Half types are computed in float32 and rounded once: XLA's loops for them are slow on the CPU."""
+def _on_cpu(map: int):
+    """Half types are computed in float32 and rounded once: XLA's loops for them are slow on the CPU.
 
-    def wide(a: Array, b: Array, geometry: Geometry) -> Array:
-        if a.dtype.itemsize > 2:
+    float32 goes to the optional kernels where they may be used and win, else to the decorated form.
+    """
+
+    def declare(form):
+        def chosen(a: Array, b: Array, geometry: Geometry, kernels: bool) -> Array:
+            if a.dtype.itemsize == 2:
+                return chosen(a.astype(jnp.float32), b.astype(jnp.float32), geometry, kernels).astype(a.dtype)
+            if kernels and a.dtype == jnp.float32:
+                x, w, y = _shapes(map, a.shape, b.shape, geometry)
+                if _by_kernel(map, x, w, geometry):
+                    return _native.convolution(map, a, b, (y, x, w)[map], geometry)
             return form(a, b, geometry)
-        return form(a.astype(jnp.float32), b.astype(jnp.float32), geometry).astype(a.dtype)
 
-    return wide
+        return chosen
+
+    return declare
 
 
-@_widened
+def _shapes(map: int, a: Ints, b: Ints, at: Geometry) -> tuple[Ints, Ints, Ints]:
+    """Of a map's arguments (0 convolution, 1 input gradient, 2 weight gradient): the input's, weight's, result's shape."""
+    if map == 2:
+        return a, (b[1], a[1] // at.groups, *at.kernel), b
+    y = (a[0], b[0], *at.out)
+    return (a if map == 0 else (a[0], b[1] * at.groups, *at.spatial)), b, y
+
+
+def _by_kernel(map: int, x: Ints, w: Ints, at: Geometry) -> bool:
+    """Whether a map goes to the optional kernels."""
+    if 0 in x or 0 in w or 0 in at.out or len(at.spatial) > 3 or _whole(at):
+        return False
+    if x[1] <= FEW and (map == 1 or at.stride == at.kernel):
+        return False  # gradients of images, and patches of them
+    return not _native.convolution_name(map, x, w, at).startswith(("ref", "gemm"))
+
+
+@_on_cpu(0)
 def correlate_on_cpu(x: Array, w: Array, geometry: Geometry) -> Array:
     """The convolution, in the form that is fastest on the CPU."""
     if _whole(geometry):
@@ -284,7 +312,7 @@ def correlate_on_cpu(x: Array, w: Array, geometry: Geometry) -> Array:
     return correlate(x, w, geometry)
 
 
-@_widened
+@_on_cpu(1)
 def spread_back_on_cpu(g: Array, w: Array, geometry: Geometry) -> Array:
     """The input gradient, in the form that is fastest on the CPU."""
     at = geometry
@@ -315,7 +343,7 @@ def spread_back_on_cpu(g: Array, w: Array, geometry: Geometry) -> Array:
     return spread_back(g, w, at)
 
 
-@_widened
+@_on_cpu(2)
 def taps_of_on_cpu(x: Array, g: Array, geometry: Geometry) -> Array:
     """The weight gradient, in the form that is fastest on the CPU."""
     at = geometry

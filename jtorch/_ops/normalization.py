@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jtorch._ops import _batch_norm
 from jtorch._ops._common import Array, dtype_of, is_complex, is_float, scalar_name, wrap_dims
 from jtorch._ops.distances import p_norm
 from jtorch._ops.registry import op
@@ -89,11 +90,16 @@ def batch_norm_train(input: Array, weight: Array | None, bias: Array | None, eps
     _check_channels(input, weight=weight, bias=bias)
     _needs_float(input, "batch_norm")
     x = _wide(input)
-    axes = (0, *range(2, x.ndim))
-    y, mean, var = _normalized(x, axes, eps)
     count = input.size // max(input.shape[1], 1)
+    if _batch_norm.fits(x):
+        w = jnp.ones(x.shape[1], x.dtype) if weight is None else weight.astype(x.dtype)
+        b = jnp.zeros(x.shape[1], x.dtype) if bias is None else bias.astype(x.dtype)
+        out, mean, var = _batch_norm.normalize(x, w, b, eps)
+    else:
+        y, mean, var = _normalized(x, (0, *range(2, x.ndim)), eps)
+        out = _affine(y, weight, bias, _over_channels(x))
+    out = out.astype(input.dtype)
     unbiased = var * np.asarray(count / max(count - 1, 1), var.dtype)
-    out = _affine(y, weight, bias, _over_channels(x)).astype(input.dtype)
     return out, lax.stop_gradient(mean).reshape(-1), lax.stop_gradient(unbiased).reshape(-1)
 
 

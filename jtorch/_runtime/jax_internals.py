@@ -83,3 +83,10 @@ def trace_used(fn, structs, maybe: int, each: bool = False) -> tuple[Traced, lis
 def outside_traces() -> bool:
     """Whether no JAX transformation is being traced: inside one, JAX would stage even what has concrete inputs."""
     return core.trace_state_clean()
+
+
+def lowered_alone(context: Any) -> bool:
+    """Whether a lowering rule's program is to run here and on one device: not exported, and not split over several."""
+    module = context.module_context
+    devices = getattr(module.axis_context, "num_devices", None)
+    return devices == 1 and not getattr(module.lowering_parameters, "for_export", True)
