@@ -29,6 +29,7 @@ processors), those follow that library's engine instead.
 from __future__ import annotations
 
 import math
+from array import array as PythonArray
 from typing import Any
 
 import numpy as np
@@ -409,9 +410,19 @@ def rrelu_noise(generator: Generator, count: int, dtype, lower: float, upper: fl
     return narrow(slopes, np.dtype(dtype))
 
 
-def _plain(weights: list[float]) -> bool:
-    """Whether weights are a distribution, and none so large that one over a clock's time could overflow."""
-    return min(weights, default=0) >= 0 and 0 < sum(weights) < 1e20
+def _one_of_few(generator: Generator, numbers: list[float], kind: str) -> int | None:
+    """The one index that `multinomial` draws from a row of float32 ("f") or float64 ("d") weights, in Python's numbers.
+
+    None, and nothing is drawn, where they are no distribution.
+    """
+    if not (min(numbers) >= 0 and 0 < sum(numbers) < math.inf):
+        return None
+    with generator.lock:
+        units = generator.engine.few53(len(numbers))
+    # Rounded as arrays of that dtype are: a quotient of two singles in double precision rounds to the single it would be.
+    clocks = PythonArray(kind, [-math.log1p(-u) for u in units])
+    race = PythonArray(kind, [w / c if c else w * math.inf for w, c in zip(numbers, clocks, strict=True)])
+    return max(range(len(race)), key=race.__getitem__)
 
 
 def multinomial(
@@ -419,6 +430,10 @@ def multinomial(
 ) -> np.ndarray:
     """Indices drawn by weight from each row: (n,) or (m, n) weights, int64 (num_samples,) or (m, num_samples)."""
     weights = np.asarray(probabilities)
+    if num_samples == 1 and weights.ndim == 1 and 0 < weights.size <= FEW and weights.dtype.char in "fd":
+        picked = _one_of_few(generator, weights.tolist(), weights.dtype.char)
+        if picked is not None:
+            return np.array([picked])
     if weights.dtype not in _DIGITS:
         raise RuntimeError(
             f"multinomial only supports floating-point dtypes for input, got: {_scalar_name(weights.dtype)}"
@@ -434,20 +449,15 @@ def multinomial(
         raise RuntimeError("number of categories cannot exceed 2^24")
     if weights.ndim == 2 and not len(weights):
         return np.empty((*weights.shape[:-1], num_samples), np.int64)
-    plain = weights.ndim == 1 and weights.dtype in _PYTHONS and categories <= FEW and _plain(weights.tolist())
-    if not plain:
-        if not (np.isfinite(weights) & (weights >= 0)).all():
-            raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
-        if (weights.sum(-1, dtype=np.float64) == 0).any():
-            raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+    if (weights.sum(-1, dtype=np.float64) == 0).any():
+        raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
     if not replacement or num_samples == 1:
         # A race of exponential clocks: the fastest are a sample without replacement.
         clocks = exponential(generator, weights.shape, weights.dtype)
-        if plain and min(clocks.tolist()) > 0:  # NumPy has nothing to warn of
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             race = weights / clocks
-        else:
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                race = weights / clocks
         if num_samples == 1:
             return race.argmax(-1, keepdims=True)
         return np.argsort(-race, axis=-1, kind="stable")[..., :num_samples]

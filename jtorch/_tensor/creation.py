@@ -68,7 +68,7 @@ HELD_BYTES = 4096
 
 def place(array, dtype: dtypes.dtype, device) -> Value:
     """A host array as a value on a device: a copy."""
-    where = devices.canonical(device)
+    where = device if device is devices.CPU else devices.canonical(device)
     if where is devices.CPU and array.nbytes <= HELD_BYTES and devices.one_cpu():
         return hold(np.array(array, order="C"), dtype)
     v = Value(aval(array.shape, dtype, where), executor.INFERENCE if executor.T.inference else -1)
