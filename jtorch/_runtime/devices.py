@@ -10,7 +10,15 @@ import jax
 
 _TYPES = ("cpu", "cuda", "meta", "mps", "xpu", "xla", "tpu")
 _BACKENDS = {"cpu": "cpu", "cuda": "gpu", "xla": None, "tpu": "tpu"}
-_local = threading.local()
+
+
+class _Local(threading.local):
+    default: device | None = (
+        None  # of a thread that set none: found on the class, where a missing one costs an exception
+    )
+
+
+_local = _Local()
 
 
 class device:
@@ -71,7 +79,7 @@ class device:
         return self
 
     def __enter__(self) -> device:
-        self._outer.append(getattr(_local, "default", None))
+        self._outer.append(_local.default)
         set_default(self)
         return self
 
@@ -94,7 +102,7 @@ _CANONICAL: dict = {None: CPU}
 
 def default() -> device:
     """The device of factories that are given none."""
-    return getattr(_local, "default", None) or CPU
+    return _local.default or CPU
 
 
 def set_default(d) -> None:

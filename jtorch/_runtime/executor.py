@@ -339,7 +339,7 @@ def placed(v: Value):
 
 
 def host(v: Value) -> np.ndarray:
-    """The elements of a value as a read-only NumPy array, running what is pending if need be."""
+    """The elements of a value as a NumPy array that is only to be read, running what is pending if need be."""
     array = concrete(v, place=False)
     return array if type(array) is np.ndarray else np.asarray(array)
 

@@ -94,8 +94,8 @@ class Engine:
         """What `unit53` gives, as Python numbers: in less time up to some sixteen of them."""
         if count:
             self.fresh = False
-        words = self._bits.random_raw(2 * count).tolist()
-        return [((high << 32 | low) & _LOW53) * 2.0**-53 for high, low in zip(words[::2], words[1::2], strict=True)]
+        word = self._bits.random_raw
+        return [((word() << 32 | word()) & _LOW53) * 2.0**-53 for _ in range(count)]
 
     def unit53(self, count: int) -> np.ndarray:
         """`count` float64 in [0, 1): the low 53 bits of a 64-bit draw each."""

@@ -477,7 +477,7 @@ class Tensor(Attached):
         return executor.host(value_of(self)).tolist()
 
     def _host(self) -> np.ndarray:
-        """The elements as a read-only NumPy array, without a copy where they are on the CPU."""
+        """The elements as a NumPy array that is only to be read, without a copy where they are on the CPU."""
         return executor.host(value_of(self))
 
     def _pending(self) -> bool:

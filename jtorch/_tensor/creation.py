@@ -66,24 +66,17 @@ log: Any = None  # while a compiled function is watched: takes note of what it m
 HELD_BYTES = 4096
 
 
-def place(array, dtype: dtypes.dtype, device) -> Value:
-    """A host array as a value on a device: a copy."""
+def place(array, dtype: dtypes.dtype, device, own: bool = False) -> Value:
+    """A host array as a value on a device: a copy, but of a small row-major one that nobody else has (`own`)."""
     where = device if device is devices.CPU else devices.canonical(device)
+    v = Value(
+        on_cpu(array.shape, dtype) if where is devices.CPU else aval(array.shape, dtype, where),
+        executor.INFERENCE if executor.T.inference else -1,
+    )
     if where is devices.CPU and array.nbytes <= HELD_BYTES and devices.one_cpu():
-        return hold(np.array(array, order="C"), dtype)
-    v = Value(aval(array.shape, dtype, where), executor.INFERENCE if executor.T.inference else -1)
-    if where is not devices.META:
+        v.array = array if own else np.array(array, order="C")
+    elif where is not devices.META:
         v.array = put(np.ascontiguousarray(array).reshape(array.shape), devices.to_jax(where))
-    if log is not None:
-        log.made.append(v)
-    return v
-
-
-def hold(array: np.ndarray, dtype: dtypes.dtype) -> Value:
-    """A small row-major host array that nobody else has as a value on the CPU."""
-    array.setflags(write=False)
-    v = Value(on_cpu(array.shape, dtype), executor.INFERENCE if executor.T.inference else -1)
-    v.array = array
     if log is not None:
         log.made.append(v)
     return v
@@ -127,7 +120,6 @@ def _host_array(data, dtype: dtypes.dtype | None) -> tuple[np.ndarray, dtypes.dt
     return _number_array([_plain(x) for x in flat], found).reshape(shape), found
 
 
-_FLOATS = {dtypes.float32: "f", dtypes.float64: "d"}
 _LISTS = {list}, {tuple}, {list, tuple}
 
 
@@ -146,21 +138,23 @@ def _from_numbers(data: Any, dtype: dtypes.dtype | None) -> tuple[np.ndarray, dt
             shape.append(lengths.pop())
             data = list(itertools.chain.from_iterable(data))
             kinds = set(map(type, data))
-    try:
-        if kinds == {int} and (dtype is None or dtype is dtypes.int64):
-            array, found = np.array(data, np.int64), dtypes.int64
-        elif kinds == {bool} and (dtype is None or dtype is dtypes.bool):
-            array, found = np.array(data, np.bool_), dtypes.bool
-        elif kinds and kinds <= _REAL and (found := dtype or dtypes.get_default_dtype()) in _FLOATS:
-            # Python's arrays round what is past the range to infinity, and say nothing.
-            array = np.frombuffer(PythonArray(_FLOATS[found], data), found.np)
-        else:
+    if kinds and kinds <= _REAL and (dtype or dtypes.get_default_dtype()) in _FLOATS and (dtype or float in kinds):
+        found = dtype or dtypes.get_default_dtype()
+        if not (max(data) < 1e38 and min(data) > -1e38):
+            return None  # NumPy would warn of what is past the range
+    elif kinds == {int} and (dtype is None or dtype is dtypes.int64):
+        found = dtypes.int64
+        if not (max(data) < 1 << 63 and min(data) >= -1 << 63):
             return None
-    except OverflowError:
+    elif kinds == {bool} and (dtype is None or dtype is dtypes.bool):
+        found = dtypes.bool
+    else:
         return None
+    array = np.array(data, found.np)
     return array if shape is None else array.reshape(shape), found
 
 
+_FLOATS = frozenset((dtypes.float32, dtypes.float64))
 _REAL = frozenset((int, float))
 _NUMBERS = _REAL | {bool}
 _PLAIN = _NUMBERS | {list, tuple}
@@ -364,7 +358,7 @@ def tensor(
     if data.__class__ in _PLAIN:
         made = _from_numbers(data, as_dtype("tensor", dtype))
         if made is not None:
-            return wrap(place(*made, device), requires_grad)
+            return wrap(place(*made, device, own=True), requires_grad)
     if isinstance(data, Tensor):
         warnings.warn(
             "To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "

@@ -563,7 +563,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     if not replacement and num_samples > a.shape[-1]:
         raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
     picked = draws.multinomial(_stream(generator, devices.CPU), input._host(), num_samples, replacement)
-    return _finish(wrap(place(picked, dtypes.int64, a.device)), out, "multinomial")
+    return _finish(wrap(place(picked, dtypes.int64, a.device, own=picked.flags.owndata)), out, "multinomial")
 
 
 def rrelu_slopes(input: Tensor, lower: float, upper: float) -> Tensor:
