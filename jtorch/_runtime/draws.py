@@ -262,16 +262,17 @@ def randperm(generator: Generator, n: int, dtype: Any = np.int64) -> np.ndarray:
         bits = generator.engine.raw64(n - 1) if n >= _WIDE_PERMUTATION else generator.engine.raw32(n - 1)
     bits %= np.arange(n, 1, -1, dtype=bits.dtype)
     if n <= _SHORT_PERMUTATION:
-        return _swap(bits.tolist(), n).astype(dtype)
+        return _swap(bits, n).astype(dtype)
     return _shuffle(bits.astype(np.int64), n).astype(dtype, copy=False)
 
 
-def _swap(offsets: list[int], n: int) -> np.ndarray:
+def _swap(offsets: np.ndarray, n: int) -> np.ndarray:
     """Swaps place i with place i + offsets[i], for each i in turn."""
     order = list(range(n))
-    for i, offset in enumerate(offsets):
-        j = i + offset
-        order[i], order[j] = order[j], order[i]
+    for i, j in enumerate((offsets.astype(np.int64) + np.arange(n - 1)).tolist()):
+        x = order[i]
+        order[i] = order[j]
+        order[j] = x
     return np.array(order, np.int64)
 
 

@@ -80,7 +80,8 @@ class RandomSampler(Sampler[int]):
         for _ in range(whole):
             yield from torch.randperm(size, generator=generator).tolist()
         # Drawn even where nothing is left to yield: the generator's state afterwards is visible to its owner.
-        yield from torch.randperm(size, generator=generator).tolist()[:rest]
+        if rest or self.generator is not None:
+            yield from torch.randperm(size, generator=generator).tolist()[:rest]
 
     def __len__(self) -> int:
         return self.num_samples
