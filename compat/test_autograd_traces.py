@@ -247,6 +247,31 @@ def recurrent_truncated(torch):
     return seen
 
 
+def _factor(upper):
+    """The factor is looked at where it is made: its backward is in another trace, and takes it from there."""
+
+    def factor(torch):
+        x = _leaf(torch, *[0.1 * k for k in range(12)])
+        rows = x.view(2, 2, 3).double()
+        matrices = rows.mT @ rows + 2 * torch.eye(3, dtype=torch.float64)
+        ours = torch.linalg.cholesky(matrices, upper=upper)
+        loss = (ours * torch.arange(9.0).view(3, 3)).sin().sum()
+        (g,) = torch.autograd.grad(loss, x, create_graph=True)
+        (gg,) = torch.autograd.grad((g**2).sum(), x)
+        with torch.no_grad():
+            kept = torch.linalg.cholesky(matrices)
+        refused = raises(
+            lambda: torch.linalg.cholesky(matrices - 9 * torch.eye(3, dtype=torch.float64)), "is not positive-definite"
+        )
+        return ours, ours.grad_fn.name(), g, gg, kept, kept.requires_grad, refused
+
+    return factor
+
+
+case.add("cholesky_across_its_sync", _factor(False))
+case.add("cholesky_upper_across_its_sync", _factor(True))
+
+
 @case
 def double_backward_across_sync(torch):
     x = _leaf(torch)

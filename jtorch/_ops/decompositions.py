@@ -43,12 +43,32 @@ def hermitian_of(A: Array, upper: bool = False) -> Array:
 # --- Cholesky
 
 
+@jax.custom_jvp
+def _as_factor(A: Array, factor: Array) -> Array:
+    """The lower factor of A, known already, with its derivative: that of the Hermitian part of A, as torch's is."""
+    return factor
+
+
+@_as_factor.defjvp
+def _factor_tangent(primals, tangents):
+    L, change = _as_factor(*primals), tangents[0]
+    change = (change + adjoint(change)) / 2
+    half = lax.linalg.triangular_solve(L, change, left_side=True, lower=True)
+    inner = lax.linalg.triangular_solve(L, half, lower=True, transpose_a=True, conjugate_a=True)
+    n = inner.shape[-1]
+    weights = (np.tri(n, n) - np.eye(n) / 2).astype(inner.real.dtype)
+    return L, jnp.matmul(L, inner * weights, precision=lax.Precision.HIGHEST)
+
+
 def _cholesky(A: Array, upper: bool, name: str) -> Array:
     square(A, name)
     full_precision(A, name)
-    matrix = hermitian_of(A, upper)
-    factor = lax.linalg.cholesky(matrix, symmetrize_input=False)
-    return adjoint(factor) if upper else factor
+    lower = adjoint(A) if upper else A  # of which no more than the lower triangle is read
+    return _known(A, lax.linalg.cholesky(lax.stop_gradient(lower), symmetrize_input=False), upper)
+
+
+def _known(A: Array, factor: Array, upper: bool) -> Array:
+    return adjoint(_as_factor(adjoint(A), factor)) if upper else _as_factor(A, factor)
 
 
 @op(
@@ -61,6 +81,12 @@ def _cholesky(A: Array, upper: bool, name: str) -> Array:
 def linalg_cholesky(A: Array, *, upper: bool = False) -> Array:
     """The triangular L with L L^H = A (or U with U^H U = A) of Hermitian positive-definite matrices; nan for others."""
     return _cholesky(A, upper, "linalg.cholesky")
+
+
+@op(function=False, out=False, grad_name="LinalgCholeskyExBackward0")
+def known_cholesky(A: Array, factor: Array, upper: bool = False) -> Array:
+    """`linalg.cholesky` of a matrix whose factor is known already: a backward does not compute it again."""
+    return _known(A, lax.stop_gradient(adjoint(factor) if upper else factor), upper)
 
 
 def _first_minor(A: Array) -> Array:

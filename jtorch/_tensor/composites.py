@@ -14,9 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jtorch._autograd.modes import no_grad
 from jtorch._ops._common import wrap_dim
 from jtorch._ops.registry import OPS
 from jtorch._runtime import dtypes
+from jtorch._runtime.executor import T
 from jtorch._tensor import creation, views
 from jtorch._tensor.at_hand import outside
 from jtorch._tensor.base import Tensor
@@ -161,13 +163,21 @@ def _zero_on_diagonal(place: int) -> str:
 
 
 def _firm(
-    key: str, ex: str, name: str, words: Callable[[int], str], upper: bool = False, kind: type[Exception] = LinAlgError
-):
-    """An operation that raises where it failed. What failed is asked only of results that are not finite."""
+    key: str, ex: str, name: str, words: Callable[[int], str], upper: bool = False, kind: type[Exception] = LinAlgError,
+    known: str = "",
+):  # fmt: skip
+    """An operation that raises where it failed. What failed is asked only of results that are not finite.
+
+    known: the operation that makes the result, once it was looked at, part of the graph.
+    """
     f = OP[key]
 
     @functools.wraps(f)
     def function(A: Tensor, *args, **kwargs):
+        if known and isinstance(A, Tensor) and A.requires_grad and T.grad and not _traced(A):
+            with no_grad():
+                found = function(A, *args, **kwargs)
+            return call(known, A, found, *args, **kwargs)
         r = f(A, *args, **kwargs)
         main = r[0] if isinstance(r, tuple) else r
         if not (_traced(main) or _traced(A)) and not _all_finite(main, ex):
@@ -448,7 +458,9 @@ def attach() -> None:
             setattr(Tensor, name + "_", in_place(op, f))
     Tensor.float_power_ = float_power_  # type: ignore[attr-defined]
     LINALG.update(
-        cholesky=_firm("linalg.cholesky", "cholesky_ex", "linalg.cholesky", _not_positive, upper=True),
+        cholesky=_firm(
+            "linalg.cholesky", "cholesky_ex", "linalg.cholesky", _not_positive, upper=True, known="known_cholesky"
+        ),
         inv=_firm("inv", "inv_ex", "linalg.inv", _not_invertible),
         solve=_firm_solve(),
         lu_factor=_firm("lu_factor", "lu_factor_ex", "torch.linalg.lu_factor", _zero_on_diagonal, kind=RuntimeError),
