@@ -70,7 +70,7 @@ class Aval:
     are row-major where it matters: those of dims of size 1 and of empty tensors are only remembered.
     """
 
-    __slots__ = ("contiguous", "device", "dtype", "entries", "ndim", "numel", "shape", "strides", "struct")
+    __slots__ = ("contiguous", "device", "dtype", "entries", "ndim", "numel", "row", "rows", "shape", "strides", "struct")
 
     def __init__(self, shape: Size, dtype: dtypes.dtype, device: devices.device, strides: tuple[int, ...] | None):
         self.shape, self.dtype, self.device, self.strides = shape, dtype, device, strides
@@ -80,6 +80,8 @@ class Aval:
         self.struct = jax.ShapeDtypeStruct(shape, dtype.np)
         # What the entry of such an array into a trace is looked up by, for each kind of node that it may have.
         self.entries = tuple(("in", self, kind) for kind in range(3))
+        # What `x[i]` asks for: how many there are (-1: it has no dims), and from one to the next in memory.
+        self.rows, self.row = (shape[0], self.stride()[0]) if shape else (-1, 0)
 
     def __repr__(self) -> str:
         layout = "" if self.strides is None else f" strides={self.strides}"
