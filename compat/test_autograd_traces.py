@@ -247,6 +247,15 @@ def recurrent_truncated(torch):
     return seen
 
 
+@case
+def double_backward_through_a_passing_view(torch):
+    x = _leaf(torch)
+    square = x.view(3, 1).mT @ x.view(3, 1)
+    square.detach().item()
+    (g,) = torch.autograd.grad(square.sin().sum(), x, create_graph=True)
+    return g, torch.autograd.grad((g**2).sum(), x)
+
+
 def _factor(upper):
     """The factor is looked at where it is made: its backward is in another trace, and takes it from there."""
 

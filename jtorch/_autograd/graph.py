@@ -698,7 +698,11 @@ def _saved_at(slot: int, producers) -> Value:
 def _value_at(slot: int, producers) -> Value:
     """The value in a slot, made anew where the trace did not keep one."""
     v = _known(slot)
-    if v is None:
+    if v is not None:
+        node = T.nodes.get(producers[slot]) if v.node is LAZY else None
+        if node is not None:  # that only a node holds it does not count: it would be left without its own
+            _attach(v, node, slot - producers[slot].slot)
+    else:
         p = producers[slot]
         a, node = p.outs[slot - p.slot]
         v = Value(a, slot)
