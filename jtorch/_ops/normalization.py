@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from jtorch._ops import _batch_norm
-from jtorch._ops._common import Array, dtype_of, is_complex, is_float, scalar_name, wrap_dims
+from jtorch._ops._common import Array, Arrays, Number, dtype_of, is_complex, is_float, scalar_name, wrap_dims
 from jtorch._ops.distances import p_norm
 from jtorch._ops.registry import op
 from jtorch._runtime import dtypes
@@ -125,6 +125,16 @@ def batch_norm_eval(
         scale = scale * weight.astype(x.dtype)
     y = (x - running_mean.astype(x.dtype).reshape(shape)) * scale.reshape(shape)
     return _affine(y, None, bias, shape).astype(input.dtype)
+
+
+@op(key="running_statistics", name="running_statistics", function=False, out=False, differentiable=False)
+def running_statistics(running: Arrays, batch: Arrays, *, momentum: Number) -> Arrays:
+    """Running statistics moved towards a batch's."""
+    near = jnp.asarray(momentum).astype(jnp.float64)
+    return tuple(
+        r * (1 - near).astype(r.dtype) + b.astype(r.dtype) * near.astype(r.dtype)
+        for r, b in zip(running, batch, strict=True)
+    )
 
 
 @op(key="instance_norm.train", name="instance_norm", function=False, grad_name="ViewBackward0", out=False)

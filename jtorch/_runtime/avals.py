@@ -70,7 +70,19 @@ class Aval:
     are row-major where it matters: those of dims of size 1 and of empty tensors are only remembered.
     """
 
-    __slots__ = ("contiguous", "device", "dtype", "entries", "ndim", "numel", "row", "rows", "shape", "strides", "struct")
+    __slots__ = (
+        "contiguous",
+        "device",
+        "dtype",
+        "entries",
+        "ndim",
+        "numel",
+        "row",
+        "rows",
+        "shape",
+        "strides",
+        "struct",
+    )
 
     def __init__(self, shape: Size, dtype: dtypes.dtype, device: devices.device, strides: tuple[int, ...] | None):
         self.shape, self.dtype, self.device, self.strides = shape, dtype, device, strides

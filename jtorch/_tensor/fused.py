@@ -1,4 +1,4 @@
-"""Operations over lists of tensors whose results are written to tensors all at once: optimizer steps."""
+"""Operations over lists of tensors whose results are written to tensors all at once: optimizer steps, running statistics."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ def _function(key: str) -> Callable[..., list[Value]]:
 
 
 def run_inplace(key: str, targets: Sequence[Tensor], *args, **kwargs) -> None:
+    """`overwrite` as the end of a training step, which is where the trace is cut."""
+    overwrite(key, targets, *args, **kwargs)
+    if T.region is not None:
+        T.region.stepped = True
+    elif T.at.depth > LONG:
+        executor.flush()
+
+
+def overwrite(key: str, targets: Sequence[Tensor], *args, **kwargs) -> None:
     """Runs the operation `key` outside the graph and writes its results, in order, over `targets`.
 
     The write is one step: an interrupt leaves either all targets as they were or all with their new values.
@@ -38,10 +47,6 @@ def run_inplace(key: str, targets: Sequence[Tensor], *args, **kwargs) -> None:
             break
     else:
         _write_alone(targets, storages, fresh)
-    if T.region is not None:
-        T.region.stepped = True
-    elif T.at.depth > LONG:
-        executor.flush()
 
 
 def _as(v: Value, old: Value) -> Value:

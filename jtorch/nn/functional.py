@@ -16,6 +16,7 @@ import jtorch
 from jtorch._ops.registry import OPS, Op
 from jtorch._tensor.composites import outside
 from jtorch._tensor.derive import call, check_in_place, in_place, namespace, store_in_place
+from jtorch._tensor.fused import overwrite
 from jtorch._tensor.random import rrelu_slopes
 from jtorch._tensor.storage import value_of
 from jtorch._tensor.tensor import Tensor
@@ -276,8 +277,7 @@ def batch_norm(
         return call("batch_norm.eval", input, running_mean, running_var, weight, bias, eps)
     _check_running(input.size(1) if input.dim() > 1 else 0, running_mean, running_var)
     output, mean, var = call("batch_norm.train", input, weight, bias, eps)
-    _update_running(running_mean, mean, momentum)
-    _update_running(running_var, var, momentum)
+    _update_running((running_mean, running_var), (mean, var), momentum)
     return output
 
 
@@ -287,10 +287,13 @@ def _check_running(channels: int, mean: Tensor | None, var: Tensor | None) -> No
             raise RuntimeError(f"{name} should contain {channels} elements not {stat.numel()}")
 
 
-def _update_running(running: Tensor | None, batch: Tensor, momentum: float) -> None:
-    if running is not None:
-        with jtorch.no_grad():
-            running.mul_(1 - momentum).add_(batch.detach().to(running.dtype), alpha=momentum)
+def _update_running(running: tuple[Tensor | None, ...], batch: tuple[Tensor, ...], momentum: float) -> None:
+    kept = [(r, b) for r, b in zip(running, batch, strict=True) if r is not None]
+    if kept:
+        targets, found = map(list, zip(*kept, strict=True))
+        for t in targets:
+            check_in_place(t)
+        overwrite("running_statistics", targets, targets, found, momentum=momentum)
 
 
 def instance_norm(
@@ -309,8 +312,7 @@ def instance_norm(
             raise RuntimeError("Expected running_mean and running_var to be defined when use_input_stats is false")
         return call("batch_norm.eval", input, running_mean, running_var, weight, bias, eps)
     output, mean, var = call("instance_norm.train", input, weight, bias, eps)
-    _update_running(running_mean, mean, momentum)
-    _update_running(running_var, var, momentum)
+    _update_running((running_mean, running_var), (mean, var), momentum)
     return output
 
 
