@@ -7,7 +7,9 @@ replayed, then changes something that the function hangs on.
 from __future__ import annotations
 
 import functools
+import sys
 
+import numpy as np
 import pytest
 
 import jtorch as torch
@@ -576,3 +578,58 @@ def test_a_step_follows_itself_and_takes_nothing_apart():
         copy = net[0].weight.detach().clone().tolist()
         step(x)
         assert net[0].weight.tolist() != copy
+
+
+@pytest.mark.parametrize(("looked_at", "size"), [(False, 3), (True, 200)])
+def test_an_interrupt_leaves_a_state_of_before_or_after(interrupt_at, looked_at, size):
+    """At whatever line it comes: parameters and moments go on from one step or the next, all of them."""
+
+    def begin(wrap):
+        torch.manual_seed(0)
+        net = nn.Linear(size, size)
+        opt = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+
+        def step(x):
+            opt.zero_grad()
+            loss = net(x).square().mean()
+            loss.backward()
+            opt.step()
+            return loss
+
+        def state():
+            return [t.sum().item() for t in (*net.parameters(), *(s["momentum_buffer"] for s in opt.state.values()))]
+
+        return wrap(step), state, torch.ones(2, size)
+
+    with torch.execution("deferred"):
+        step, state, x = begin(lambda f: f)
+        right = []
+        for _ in range(12):
+            step(x)
+            right.append(state())
+        step, state, x = begin(torch.compile)
+        for _ in range(7):
+            step(x)
+        done, stop = 7, 1
+        while True:
+            if looked_at:
+                state()
+            tracer, left = interrupt_at(stop)
+            sys.settrace(tracer)
+            try:
+                step(x)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.settrace(None)
+            now = state()
+            places = [i for i, r in enumerate(right) if np.allclose(now, r, rtol=1e-4, atol=1e-5)]
+            assert places, (stop, now)
+            assert done - 1 in places or done in places, (stop, places)
+            if left[0] < 1 << 61:  # the step came to its end
+                break
+            torch.compiler.reset()
+            step, state, x = begin(torch.compile)
+            for _ in range(7):
+                step(x)
+            stop += 9
