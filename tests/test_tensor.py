@@ -155,3 +155,20 @@ def test_numpy_functions_give_tensors():
     assert torch.equal(np.sqrt(x), x.sqrt())
     assert np.asarray(x).dtype == np.float32
     assert torch.from_numpy(np.arange(6).reshape(2, 3).T).stride() == (1, 3)
+
+
+def test_stack_of_new_tensors_is_a_copy_and_no_constant():
+    """Small new tensors are stacked on the host; not where a gradient, another shape or a compiled function asks for more."""
+    a, b = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])
+    rows, columns = torch.stack([a, b]), torch.stack((a, b), -1)
+    a.add_(5)
+    assert (rows.tolist(), columns.tolist()) == ([[1, 2], [3, 4]], [[1, 3], [2, 4]])
+    assert torch.stack([a, b]).tolist() == [[6, 7], [3, 4]]
+    assert torch.stack([torch.tensor(1), torch.tensor(2)]).tolist() == [1, 2]
+    with pytest.raises(RuntimeError, match="stack expects each tensor to be equal size"):
+        torch.stack([b, torch.tensor([1.0])])
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    torch.stack([w, b]).sum().backward()
+    assert w.grad is not None and w.grad.tolist() == [1, 1]
+    pairs = torch.compile(lambda x, y: torch.stack([x, y]) * 2)
+    assert [pairs(torch.tensor(k), torch.tensor(1)).tolist() for k in range(6)] == [[2 * k, 2] for k in range(6)]

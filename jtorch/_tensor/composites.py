@@ -114,6 +114,52 @@ _CHECKS: dict[str, tuple[Callable, tuple[str, ...]]] = {
     "take": (_check_take, ("input", "index")),
 }
 
+# ---- small tensors that are in the host's memory only ----------------------------------------------------------------
+
+
+def _stack_held(tensors: Any, dim: Any = 0) -> Tensor | None:
+    """`stack` of new tensors that no program took yet: one host array instead of as many inputs. None for others."""
+    a = tensors[0]._value.aval
+    arrays = []
+    for t in tensors:
+        v = t._value if t.__class__ is Tensor else None
+        if v is None or v.aval is not a or v.array.__class__ is not np.ndarray or v.node is not None or v.slot != -1:
+            return None
+        arrays.append(v.array)
+    whole = len(arrays) * a.numel * a.dtype.itemsize <= creation.HELD_BYTES and a.strides is None
+    # A compiled function's replay, a profile and inference_mode's marks go by what is recorded.
+    if not whole or T.region is not None or T.observer is not None or T.inference:
+        return None
+    if dim.__class__ is not int or not -a.ndim - 1 <= dim <= a.ndim:
+        return None
+    if dim == 0 and a.ndim:
+        made = np.concatenate(arrays).reshape(len(arrays), *a.shape)
+    else:
+        made = np.stack(arrays, dim)
+    return creation.wrap(creation.place(made, a.dtype, a.device, own=True))
+
+
+def _stack(f: Callable) -> Callable:
+    @functools.wraps(f)
+    def stack(*args, **kwargs):
+        tensors = args[0] if args else ()
+        if (
+            not kwargs
+            and len(args) < 3
+            and tensors.__class__ in (list, tuple)
+            and tensors
+            and tensors[0].__class__ is Tensor
+        ):
+            v = tensors[0]._value
+            if v is not None and v.array.__class__ is np.ndarray:
+                made = _stack_held(*args)
+                if made is not None:
+                    return made
+        return f(*args, **kwargs)
+
+    return stack
+
+
 # ---- factorizations that can fail ------------------------------------------------------------------------------------
 
 
@@ -456,6 +502,7 @@ def attach() -> None:
         op = next(o for o in OPS.values() if o.name == name)
         if op.inplace:
             setattr(Tensor, name + "_", in_place(op, f))
+    FUNCTIONS["stack"] = _stack(found["stack"])
     Tensor.float_power_ = float_power_  # type: ignore[attr-defined]
     LINALG.update(
         cholesky=_firm(
