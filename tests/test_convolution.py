@@ -7,6 +7,7 @@ import pytest
 
 from jtorch._ops import _bilinear, _conv_forms
 from jtorch._ops._conv_forms import Geometry
+from jtorch._runtime import devices, kernel
 
 CASES = {
     "plain": ((2, 5), (6, 5), (9, 8), (3, 3), (1, 1), (1, 0), (1, 1), 1),
@@ -15,11 +16,23 @@ CASES = {
     "whole": ((2, 5), (6, 5), (4, 3), (4, 3), (1, 1), (0, 0), (1, 1), 1),
     "patches": ((2, 5), (6, 5), (9, 8), (4, 4), (4, 4), (0, 0), (1, 1), 1),
     "even stride": ((2, 5), (6, 5), (16, 16), (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    "patches to the edge": ((2, 5), (6, 5), (8, 9), (4, 3), (4, 3), (0, 0), (1, 1), 1),
+    "a patch a row": ((2, 5), (6, 5), (8, 9), (8, 3), (1, 3), (0, 0), (1, 1), 1),
+    "few results": ((2, 5), (6, 5), (9, 8), (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    "few results, stride": ((2, 5), (12, 5), (9, 12), (2, 3), (1, 2), (0, 1), (1, 1), 1),
     "holes": ((2, 5), (6, 5), (9, 8), (2, 3), (3, 2), (1, 2), (2, 3), 1),
     "groups": ((2, 6), (4, 3), (9, 8), (3, 2), (2, 2), (1, 1), (1, 1), 2),
     "depthwise": ((2, 6), (6, 1), (9, 8), (3, 2), (2, 1), (1, 1), (1, 1), 6),
     "stride past the kernel": ((2, 5), (6, 5), (9, 8), (2, 2), (5, 3), (0, 0), (1, 1), 1),
     "wide padding": ((2, 5), (6, 5), (4, 4), (2, 2), (1, 2), (3, 3), (1, 1), 1),
+    "wide groups": ((2, 6), (8, 3), (9, 8), (3, 2), (1, 1), (1, 0), (1, 2), 2),
+    "padding past the groups' kernel": ((2, 6), (8, 3), (9, 8), (2, 2), (1, 1), (3, 2), (1, 1), 2),
+    "few channels, many results": ((2, 2), (40, 2), (9, 8), (3, 3), (1, 1), (1, 0), (1, 2), 1),
+    "deep": ((2, 5), (6, 5), (7, 6, 5), (3, 2, 3), (1, 1, 1), (1, 0, 1), (1, 2, 1), 1),
+    "deep with stride": ((2, 5), (6, 5), (7, 6, 5), (3, 2, 3), (2, 1, 3), (1, 0, 1), (2, 1, 1), 1),
+    "deep groups": ((2, 6), (8, 3), (7, 6, 5), (3, 2, 3), (2, 1, 1), (1, 0, 1), (1, 1, 1), 2),
+    "line": ((2, 5), (6, 5), (30,), (3,), (2,), (1,), (1,), 1),
+    "line, few channels": ((2, 2), (6, 2), (80,), (3,), (1,), (1,), (2,), 1),
     "many phases": ((1, 5), (6, 5), (40, 40), (7, 7), (6, 6), (1, 1), (2, 2), 1),
 }
 
@@ -34,7 +47,7 @@ def _case(name):
 @pytest.fixture(params=["as measured", "in pieces"])
 def _limits(request, monkeypatch):
     if request.param == "in pieces":
-        for name, value in dict(SMALL=0, PIECE=64, MANY=0).items():
+        for name, value in dict(SMALL=0, LONG=0, MANY=0, PIECE=8, NARROW=0).items():
             monkeypatch.setattr(_conv_forms, name, value)
     jax.clear_caches()
 
@@ -73,3 +86,14 @@ def test_transformations(name):
 
     for ours, plain in zip(*(jax.tree.leaves(through(m.correlate)) for m in (_bilinear, _conv_forms)), strict=True):
         np.testing.assert_allclose(ours, plain, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.skipif(jax.__version__ != kernel.MEASURED, reason="the options are those that this JAX has")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="what XLA does for the CPU")
+def test_large_arrays_are_transposed_apart():
+    """Hot programs keep the barriers around a convolution's transposes, which XLA drops by default."""
+    at = Geometry((32, 32), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    x, w = np.ones((2, 32, 32, 32), np.float32), np.ones((32, 32, 3, 3), np.float32)
+    options = kernel.compiler_options(devices.CPU, False)
+    step = jax.jit(lambda x, w: _bilinear.correlate(x * 2, w, at) + 1, compiler_options=options)
+    assert "opt-barrier" in step.lower(x, w).compile().as_text()

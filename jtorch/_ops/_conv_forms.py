@@ -3,16 +3,21 @@
 The plain forms are XLA's own convolution: right everywhere, fast on accelerators. On the CPU the form is chosen by
 static shape, from measurements (`compat/bench/convolution.py`):
 
-- one tap: a matrix product; depthwise: a multiply-add a tap; few channels: a product over the columns (im2col);
+- one tap, few channels, groups: products over the columns (im2col), a sample at a time, so that nothing is transposed;
+  depthwise: a multiply-add a tap;
+- windows that touch and do not overlap: a matrix product of their elements;
+- one or three spatial dims: two, with the kernel's depth among the channels, since XLA has a fast one for those alone,
+  and with few results several positions as one, since it has none for few channels;
 - the input gradient of a strided convolution falls into phases, one convolution without holes for each remainder of
-  the position by the stride, where XLA's own multiplies with the zeros between the positions;
-- the weight gradient of few channels is a product over the columns, in pieces that stay in the cache.
+  the position by the stride, where XLA's own multiplies with the zeros between the positions.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
 from typing import NamedTuple
 
 import jax
@@ -25,12 +30,17 @@ from jtorch._ops.matmul import contract
 
 Ints = tuple[int, ...]
 
-# Channels that are too few for XLA's convolution, and the elements of the largest column matrix that then beats it.
-FEW, SMALL = 4, 1 << 22
-# Elements of a piece of a column matrix: half of a core's cache.
-PIECE = 1 << 18
-# For weight gradients: channels in times channels out that are too few, and the elements from which it shows.
-NARROW, MANY = 512, 1 << 20
+# Channels that are too few for XLA's convolution, results that make up for it in the weight gradient, the length of a
+# column whose sum back into place takes less, and the elements of the largest column matrix that then beats it.
+FEW, WIDE, LIGHT, SMALL = 4, 32, 27, 1 << 22
+# Positions from which a product a sample beats one over all samples, which has to transpose them.
+LONG = 64
+# The fast convolution is for more channels than this, of the input or the result; most of them that positions make.
+NARROW = 16
+# Elements of a result's gradient that its weight gradient takes at a time, if they are many more, and the most pieces.
+PIECE, MANY, PIECES = 1 << 17, 1 << 19, 8
+# Elements from which an array is stored before XLA transposes it and after.
+APART = 1 << 16
 
 
 class Geometry(NamedTuple):
@@ -109,48 +119,204 @@ def _slices(x: Array, at: Geometry, first: int) -> list[Array]:
     return found
 
 
-def by_columns(x: Array, w: Array, at: Geometry) -> Array:
-    """The slices of x side by side, and one product with the weight."""
-    n, groups = w.ndim - 2, at.groups
+def _columns(x: Array, at: Geometry, wide: bool = False) -> tuple[Array, Ints]:
+    """The slices of x one below the other, (N, groups, taps * channels, positions), and the spatial dims of a row.
+
+    wide: rows may be wider than the result, with what the kernel meets where it runs over the edge. Slices without a
+    stride are then one piece of memory a channel.
+    """
     batch, channels = x.shape[:2]
-    # Channels first: the columns are then one (channels * kernel, batch * positions) matrix a group, without a copy.
-    parts = _slices(jnp.pad(jnp.swapaxes(x, 0, 1), ((0, 0), (0, 0), *at.pads)), at, 2)
-    taps, inner, outer = len(parts), channels // groups, w.shape[0] // groups
+    x = jnp.pad(x, ((0, 0), (0, 0), *at.pads))
+    split = batch, at.groups, channels // at.groups
+    if not wide or at.taps == 1 or any(s > 1 for s in at.stride):
+        return jnp.concatenate([part.reshape(*split, -1) for part in _slices(x, at, 2)], 2), at.out
+    rows = at.out[0], *x.shape[3:]
+    starts = [
+        sum(k * d * math.prod(x.shape[i:]) for i, (k, d) in enumerate(zip(tap, at.dilation, strict=True), 3))
+        for tap in itertools.product(*(range(k) for k in at.kernel))
+    ]
+    size, length = math.prod(x.shape[2:]), math.prod(rows)
+    x = jnp.pad(x.reshape(*split, size), ((0, 0), (0, 0), (0, 0), (0, max(starts[-1] + length - size, 0))))
+    return jnp.concatenate([lax.slice_in_dim(x, start, start + length, axis=3) for start in starts], 2), rows
+
+
+def _sample_by_sample(inner: int, outer: int, at: Geometry) -> bool:
+    """Whether products are taken sample by sample. The weight is then there once a sample."""
+    return at.groups > 1 or LONG <= at.positions >= min(inner * at.taps, outer)
+
+
+def by_columns(x: Array, w: Array, at: Geometry, wide: bool = False) -> Array:
+    """Products of the weight with the columns of x."""
+    groups = at.groups
+    batch, channels = x.shape[:2]
+    inner, outer = channels // groups, w.shape[0] // groups
     if inner == 1 and outer == 1:
         # Depthwise: a multiply-add a tap, fused into one loop; no columns are stored.
-        factors = w.reshape(channels, taps, *(1,) * (n + 1))
-        y = sum(part * factors[:, tap] for tap, part in enumerate(parts))
+        factors = w.reshape(channels, at.taps, *(1,) * len(at.out))
+        parts = _slices(jnp.pad(x, ((0, 0), (0, 0), *at.pads)), at, 2)
+        return functools.reduce(operator.add, [part * factors[:, tap] for tap, part in enumerate(parts)])
+    columns, rows = _columns(x, at, wide)
+    matrix = jnp.swapaxes(w.reshape(groups, outer, inner, at.taps), 2, 3).reshape(groups, outer, at.taps * inner)
+    if _sample_by_sample(inner, outer, at):
+        y = contract(jnp.broadcast_to(matrix, (batch, *matrix.shape)), columns, ((3,), (2,)), ((0, 1), (0, 1)))
     else:
-        positions = batch * at.positions
-        columns = jnp.stack([part.reshape(groups, inner, positions) for part in parts], 1)
-        columns = columns.reshape(groups, taps * inner, positions)
-        matrix = jnp.swapaxes(w.reshape(groups, outer, inner, taps), 2, 3).reshape(groups, outer, taps * inner)
-        if groups == 1:
-            y = contract(matrix[0], columns[0], ((1,), (0,)))
-        else:
-            y = contract(matrix, columns, ((2,), (1,)), ((0,), (0,)))
-    return jnp.swapaxes(y.reshape(w.shape[0], batch, *at.out), 0, 1)
+        y = jnp.swapaxes(contract(matrix[0], columns[:, 0], ((1,), (1,))), 0, 1)
+    y = y.reshape(batch, w.shape[0], *rows)
+    return y if rows == at.out else y[(slice(None), slice(None), *(slice(o) for o in at.out))]
+
+
+def by_sums(x: Array, w: Array, at: Geometry) -> Array:
+    """Products of the weight with x, a row a tap, and the sum of these moved into place: a convolution without stride."""
+    pads = tuple(
+        (d * (k - 1) - lo, d * (k - 1) - hi) for d, k, (lo, hi) in zip(at.dilation, at.kernel, at.pads, strict=True)
+    )
+    if any(s > 1 for s in at.stride) or any(p < 0 for pair in pads for p in pair):
+        return by_columns(x, w, at, True)
+    back = Geometry(at.out, at.kernel, at.stride, pads, at.dilation, at.groups)
+    return columns_back(x, _flipped(w, at.groups), back)
+
+
+def columns_back(g: Array, w: Array, at: Geometry) -> Array:
+    """The input gradient of `by_columns`: a product, and the sum of its rows moved into place."""
+    like = jax.ShapeDtypeStruct((g.shape[0], w.shape[1] * at.groups, *at.spatial), g.dtype)
+    return jax.linear_transpose(lambda x: by_columns(x, w, at), like)(g)[0]
+
+
+def taps_by_columns(x: Array, g: Array, at: Geometry) -> Array:
+    """The weight gradient of `by_columns`."""
+    groups, batch = at.groups, x.shape[0]
+    inner, outer = x.shape[1] // groups, g.shape[1] // groups
+    if inner == 1 and outer == 1:
+        like = jax.ShapeDtypeStruct((g.shape[1], inner, *at.kernel), x.dtype)
+        return jax.linear_transpose(lambda w: by_columns(x, w, at), like)(g)[0]
+    columns = _columns(x, at)[0]
+    g = g.reshape(batch, groups, outer, at.positions)
+    if _sample_by_sample(inner, outer, at):
+        w = contract(columns, g, ((3,), (3,)), ((0, 1), (0, 1))).sum(0)
+    else:
+        w = contract(columns, g, ((0, 3), (0, 3)), ((1,), (1,)))
+    w = w.reshape(groups, at.taps, inner, outer).transpose(0, 3, 2, 1)
+    return w.reshape(groups * outer, inner, *at.kernel)
+
+
+def _some_at_a_time(form, samples: tuple[Array, ...], elements: int, add: bool) -> Array:
+    """form(*samples) for as many samples at a time as keep within SMALL, at so many elements each."""
+    batch = samples[0].shape[0]
+    room = max(SMALL // max(elements, 1), 1)
+    some = max(b for b in range(1, batch + 1) if batch % b == 0 and b <= room)
+    if some == batch:
+        return form(*samples)
+    pieces = tuple(a.reshape(batch // some, some, *a.shape[1:]) for a in samples)
+    if add:
+        start = jnp.zeros_like(jax.eval_shape(form, *(a[0] for a in pieces)))
+        return lax.scan(lambda total, now: (total + form(*now), None), start, pieces)[0]
+    y = lax.map(lambda now: form(*now), pieces)
+    return y.reshape(batch, *y.shape[2:])
+
+
+# ---- forms of patches -------------------------------------------------------------------------------------------------
+
+
+def _in_patches(at: Geometry) -> bool:
+    """Whether the windows touch, do not overlap, and are all of the input, one that covers it among them."""
+    return at.taps > 1 and at.groups == 1 and all(
+        not any(pad) and d == 1 and size == o * k and (o == 1 or s == k)
+        for size, k, s, pad, d, o in zip(*at[:-1], at.out, strict=True)
+    )  # fmt: skip
+
+
+def _patches(x: Array, at: Geometry) -> Array:
+    """x (N, C, *spatial) as (N, *out, C, *kernel)."""
+    n = len(at.spatial)
+    x = x.reshape(*x.shape[:2], *itertools.chain(*zip(at.out, at.kernel, strict=True)))
+    return x.transpose(0, *range(2, 2 + 2 * n, 2), 1, *range(3, 3 + 2 * n, 2))
+
+
+def by_patches(x: Array, w: Array, at: Geometry) -> Array:
+    """Products of the weight with the patches of x."""
+    rows = _patches(x, at).reshape(x.shape[0], at.positions, -1)
+    y = contract(rows, w.reshape(w.shape[0], -1), ((2,), (1,)))
+    return jnp.swapaxes(y, 1, 2).reshape(x.shape[0], w.shape[0], *at.out)
+
+
+def patches_back(g: Array, w: Array, at: Geometry) -> Array:
+    """The input gradient of `by_patches`."""
+    n = len(at.spatial)
+    x = contract(g.reshape(*g.shape[:2], -1), w.reshape(w.shape[0], -1), ((1,), (0,)))
+    x = x.reshape(g.shape[0], *at.out, *w.shape[1:])
+    x = x.transpose(0, n + 1, *itertools.chain(*((1 + i, n + 2 + i) for i in range(n))))
+    return x.reshape(g.shape[0], w.shape[1], *at.spatial)
+
+
+def taps_by_patches(x: Array, g: Array, at: Geometry) -> Array:
+    """The weight gradient of `by_patches`."""
+    rows = _patches(x, at).reshape(x.shape[0], at.positions, -1)
+    w = contract(g.reshape(*g.shape[:2], -1), rows, ((0, 2), (0, 1)))
+    return w.reshape(g.shape[1], x.shape[1], *at.kernel)
+
+
+# ---- XLA's convolution of two dims -----------------------------------------------------------------------------------
+
+
+def _flat(x: Array, at: Geometry) -> tuple[Array, Geometry]:
+    """x and the geometry with one spatial dim more of one position, or with one less.
+
+    Less: (N, C, D, H, W) as the (N * depth, taps * C, H, W) that the kernel's depth meets.
+    """
+    if len(at.spatial) == 1:
+        one = (1,)
+        wide = Geometry(
+            one + at.spatial, one + at.kernel, one + at.stride, ((0, 0), *at.pads), one + at.dilation, at.groups
+        )
+        return x[:, :, None], wide
+    x = jnp.pad(jnp.moveaxis(x, 2, 1), ((0, 0), at.pads[0], *((0, 0),) * 3))
+    depth = Geometry(x.shape[1:2], at.kernel[:1], at.stride[:1], ((0, 0),), at.dilation[:1], 1)
+    x = jnp.concatenate(_slices(x, depth, 1), 2)
+    rest = Geometry(at.spatial[1:], at.kernel[1:], at.stride[1:], at.pads[1:], at.dilation[1:], 1)
+    return x.reshape(-1, *x.shape[2:]), rest
+
+
+def _apart(x: Array) -> Array:
+    """Keeps what computes x and what reads it out of the loop that transposes it for a convolution.
+
+    Fused, all that they read is gone through in the transpose's steps, once for each transpose.
+    """
+    return lax.optimization_barrier(x) if x.size >= APART else x
 
 
 def _taps_in_pieces(x: Array, g: Array, at: Geometry) -> Array:
-    """The weight gradient as a sum of products over the columns of some samples at a time, channels last."""
-    batch, inner, outer = x.shape[0], x.shape[1], g.shape[1]
-    room = max(PIECE // (inner * at.taps * at.positions), 1)
-    some = max(b for b in range(1, batch + 1) if batch % b == 0 and b <= room)
-    x, g = jnp.moveaxis(x, 1, -1), jnp.moveaxis(g, 1, -1)
+    """The weight gradient of `_dense`: with many samples, the sum of what some give at a time, which stay in the cache."""
+    x, g = _apart(x), _apart(g)
+    batch, pieces = x.shape[0], 1
+    if g.size >= MANY and g.shape[1] > NARROW:
+        # Each piece makes a whole result: together they are to be no more than what is read.
+        most = min(PIECES, x.size // max(x.shape[1] * g.shape[1] * at.taps, 1))
+        enough = [p for p in range(1, most + 1) if batch % p == 0]
+        pieces = next((p for p in enough if g.size <= p * PIECE), enough[-1] if enough else 1)
+    found = [taps_of(a, b, at) for a, b in zip(jnp.split(x, pieces), jnp.split(g, pieces), strict=True)]
+    return functools.reduce(operator.add, found)
 
-    def piece(x, g):
-        x = jnp.pad(x, ((0, 0), *at.pads, (0, 0)))
-        columns = jnp.concatenate(_slices(x, at, 1), -1).reshape(-1, at.taps * inner)
-        return contract(columns, g.reshape(-1, outer), ((0,), (0,)))
 
-    if some == batch:
-        total = piece(x, g)
-    else:
-        pieces = [a.reshape(batch // some, some, *a.shape[1:]) for a in (x, g)]
-        start = jnp.zeros((at.taps * inner, outer), x.dtype)
-        total, _ = lax.scan(lambda total, now: (total + piece(*now), None), start, tuple(pieces))
-    return jnp.moveaxis(total.reshape(*at.kernel, inner, outer), (-1, -2), (0, 1))
+def _dense(x: Array, w: Array, at: Geometry) -> Array:
+    """XLA's convolution, as one of two spatial dims and not too few results."""
+    if at.groups > 1:
+        return correlate(x, w, at)
+    if len(at.spatial) != 2:
+        flat, within = _flat(x, at)
+        w = jnp.moveaxis(w, 2, 1) if len(at.spatial) == 3 else w
+        y = correlate_on_cpu(flat, w.reshape(w.shape[0], flat.shape[1], *within.kernel), within, False)
+        y = y.reshape(x.shape[0], -1, *y.shape[1:])
+        return jnp.moveaxis(y, 1, 2).reshape(x.shape[0], w.shape[0], *at.out)
+    x, outer, last = _apart(x), w.shape[0], at.out[1]
+    many = max((m for m in (1, 2, 4) if last % m == 0 and m * outer <= 2 * NARROW), default=1)
+    if many == 1 or max(x.shape[1], outer) > NARROW or at.dilation[1] > 1 or at.taps == 1:
+        return _apart(correlate(x, w, at))
+    # Each of the positions that become one has its own copy of the kernel, moved to where it is.
+    step = at.stride[1]
+    w = jnp.stack([jnp.pad(w, ((0, 0),) * 3 + ((i * step, (many - 1 - i) * step),)) for i in range(many)], 1)
+    y = _xla(x, w.reshape(-1, *w.shape[2:]), (at.stride[0], many * step), at.pads, at.dilation, 1)
+    y = y.reshape(x.shape[0], outer, many, *y.shape[2:])
+    return _apart(jnp.moveaxis(y, 2, 4).reshape(x.shape[0], outer, *at.out))
 
 
 # ---- forms of phases -------------------------------------------------------------------------------------------------
@@ -213,9 +379,8 @@ def _padded(g: Array, w: Array, pads: list[tuple[int, int]], dilation: Ints, gro
         cut = [(min(lo, 0), min(hi, 0), 0) for lo, hi in pads]
         g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), (0, 0, 0), *cut])
         pads = [(max(lo, 0), max(hi, 0)) for lo, hi in pads]
-    if math.prod(w.shape[2:]) == 1 and groups == 1 and not any(p for pair in pads for p in pair):
-        return _product(g, w)
-    return _xla(g, w, (1,) * len(pads), pads, dilation, groups)
+    at = Geometry(g.shape[2:], w.shape[2:], (1,) * len(pads), tuple(pads), dilation, groups)
+    return by_columns(g, w, at) if at.taps == 1 and groups == 1 else _dense(g, w, at)
 
 
 def _interleaved(y: Array, at: Geometry, start: list[int]) -> Array:
@@ -231,12 +396,6 @@ def _interleaved(y: Array, at: Geometry, start: list[int]) -> Array:
     return y
 
 
-def _product(x: Array, w: Array) -> Array:
-    """A convolution of one tap and one group."""
-    y = contract(w.reshape(w.shape[:2]), x, ((1,), (1,)))
-    return jnp.moveaxis(y, 0, 1)
-
-
 # ---- the choice on the CPU -------------------------------------------------------------------------------------------
 
 
@@ -245,22 +404,9 @@ def _depthwise(w_shape: Ints, groups: int) -> bool:
 
 
 def _in_columns(batch: int, channels: int, w_shape: Ints, at: Geometry) -> bool:
-    if at.taps == 1:
+    if at.taps == 1 or at.groups > 1:
         return True
-    if at.taps > 49:
-        return False
-    few = at.groups > 1 or channels <= FEW
-    return _depthwise(w_shape, at.groups) or (few and batch * channels * at.positions * at.taps <= SMALL)
-
-
-def _whole(at: Geometry) -> bool:
-    """Whether the kernel covers the input once: each sample is one row of a matrix product."""
-    return (
-        at.groups == 1
-        and at.kernel == at.spatial
-        and at.positions == 1
-        and not any(p for pair in at.pads for p in pair)
-    )
+    return at.taps <= 49 and channels <= FEW and batch * channels * at.positions * at.taps <= SMALL
 
 
 def _on_cpu(map: int):
@@ -294,7 +440,9 @@ def _shapes(map: int, a: Ints, b: Ints, at: Geometry) -> tuple[Ints, Ints, Ints]
 
 def _by_kernel(map: int, x: Ints, w: Ints, at: Geometry) -> bool:
     """Whether a map goes to the optional kernels."""
-    if 0 in x or 0 in w or 0 in at.out or len(at.spatial) > 3 or _whole(at):
+    if 0 in x or 0 in w or 0 in at.out or len(at.spatial) > 3:
+        return False
+    if at.positions == 1 and (at.taps == 1 or _in_patches(at)):  # a product of two matrices
         return False
     if x[1] <= FEW and (map == 1 or at.stride == at.kernel):
         return False  # gradients of images, and patches of them
@@ -304,12 +452,15 @@ def _by_kernel(map: int, x: Ints, w: Ints, at: Geometry) -> bool:
 @_on_cpu(0)
 def correlate_on_cpu(x: Array, w: Array, geometry: Geometry) -> Array:
     """The convolution, in the form that is fastest on the CPU."""
-    if _whole(geometry):
-        y = contract(x.reshape(x.shape[0], -1), w.reshape(w.shape[0], -1), ((1,), (1,)))
-        return y.reshape(*y.shape, *geometry.out)
-    if _in_columns(x.shape[0], x.shape[1], w.shape, geometry):
-        return by_columns(x, w, geometry)
-    return correlate(x, w, geometry)
+    at = geometry
+    if _in_patches(at):
+        return by_patches(x, w, at)
+    if at.groups > 1 and not _depthwise(w.shape, at.groups):
+        elements = at.taps * max(x.shape[1], w.shape[0]) * max(at.positions, math.prod(at.spatial))
+        return _some_at_a_time(lambda x: by_sums(x, w, at), (x,), elements, False)
+    if _in_columns(x.shape[0], x.shape[1], w.shape, at):
+        return by_columns(x, w, at, True)
+    return _dense(x, w, at)
 
 
 @_on_cpu(1)
@@ -317,15 +468,14 @@ def spread_back_on_cpu(g: Array, w: Array, geometry: Geometry) -> Array:
     """The input gradient, in the form that is fastest on the CPU."""
     at = geometry
     shape = (g.shape[0], w.shape[1] * at.groups, *at.spatial)
-    if _whole(at):
-        return contract(g.reshape(g.shape[:2]), w.reshape(w.shape[0], -1), ((1,), (0,))).reshape(shape)
-    if (
-        at.taps > 1
-        and (_depthwise(w.shape, at.groups) or shape[1] <= FEW)
-        and _in_columns(shape[0], shape[1], w.shape, at)
-    ):
-        return jax.linear_transpose(lambda x: by_columns(x, w, at), jax.ShapeDtypeStruct(shape, g.dtype))(g)[0]
+    if _in_patches(at):
+        return patches_back(g, w, at)
+    if at.groups > 1:
+        elements = 1 if _depthwise(w.shape, at.groups) else at.taps * shape[1] * at.positions
+        return _some_at_a_time(lambda g: columns_back(g, w, at), (g,), elements, False)
     if all(s == 1 for s in at.stride):
+        if at.taps > 1 and shape[1] * at.taps <= LIGHT and _in_columns(shape[0], shape[1], w.shape, at):
+            return columns_back(g, w, at)
         pads = [
             (d * (k - 1) - lo, size + lo - o)
             for d, k, (lo, _), size, o in zip(at.dilation, at.kernel, at.pads, at.spatial, at.out, strict=True)
@@ -348,12 +498,17 @@ def taps_of_on_cpu(x: Array, g: Array, geometry: Geometry) -> Array:
     """The weight gradient, in the form that is fastest on the CPU."""
     at = geometry
     shape = (g.shape[1], x.shape[1] // at.groups, *at.kernel)
-    if _whole(at):
-        return contract(g.reshape(g.shape[:2]), x.reshape(x.shape[0], -1), ((0,), (0,))).reshape(shape)
+    if _in_patches(at):
+        return taps_by_patches(x, g, at)
     if at.groups > 1:
-        form = by_columns if _in_columns(x.shape[0], x.shape[1], shape, at) else correlate
-        return jax.linear_transpose(lambda w: form(x, w, at), jax.ShapeDtypeStruct(shape, x.dtype))(g)[0]
-    narrow = x.shape[1] * g.shape[1] <= NARROW
-    if at.taps == 1 or (narrow and x.shape[0] * x.shape[1] * at.positions * at.taps >= MANY):
-        return _taps_in_pieces(x, g, at)
-    return taps_of(x, g, at)
+        elements = 1 if _depthwise(shape, at.groups) else at.taps * x.shape[1] * at.positions
+        return _some_at_a_time(lambda x, g: taps_by_columns(x, g, at), (x, g), elements, True)
+    if at.taps == 1 or (g.shape[1] >= WIDE and _in_columns(x.shape[0], x.shape[1], shape, at)):
+        return taps_by_columns(x, g, at)
+    if len(at.spatial) != 2:
+        flat, within = _flat(x, at)
+        g = jnp.moveaxis(g, 2, 1) if len(at.spatial) == 3 else g
+        w = taps_of_on_cpu(flat, g.reshape(flat.shape[0], shape[0], *within.out), within, False)
+        w = w.reshape(shape[0], -1, shape[1], *within.kernel)
+        return jnp.moveaxis(w, 1, 2).reshape(shape)
+    return _taps_in_pieces(x, g, at)
