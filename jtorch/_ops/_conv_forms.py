@@ -284,6 +284,32 @@ def _apart(x: Array) -> Array:
     return lax.optimization_barrier(x) if x.size >= APART else x
 
 
+def _last(x: Array, w: Array, stride: Ints, pads, dilation: Ints) -> Array:
+    """XLA's convolution, transposed to channels last as XLA itself would: profiles then know whose it is."""
+    y = lax.conv_general_dilated(
+        jnp.moveaxis(x, 1, -1), jnp.transpose(w, (2, 3, 1, 0)), stride, pads, rhs_dilation=dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=lax.Precision.HIGHEST,
+    )  # fmt: skip
+    return jnp.moveaxis(y, -1, 1)
+
+
+def _taps_last(x: Array, g: Array, at: Geometry) -> Array:
+    """`taps_of`, as a convolution of x with g whose channels are the samples, transposed as XLA itself would."""
+    pads = tuple(
+        (lo, d * (k - 1) + s * (o - 1) + 1 - size - lo)
+        for size, k, s, (lo, _), d, o in zip(*at[:-1], at.out, strict=True)
+    )
+    if any(hi < 0 for _, hi in pads):
+        cut = [(0, 0, 0), (0, 0, 0), *((0, min(hi, 0), 0) for _, hi in pads)]
+        x = lax.pad(x, jnp.zeros((), x.dtype), cut)
+        pads = tuple((lo, max(hi, 0)) for lo, hi in pads)
+    y = lax.conv_general_dilated(
+        jnp.transpose(x, (1, 2, 3, 0)), jnp.transpose(g, (2, 3, 0, 1)), at.dilation, pads, rhs_dilation=at.stride,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=lax.Precision.HIGHEST,
+    )  # fmt: skip
+    return jnp.transpose(y, (3, 0, 1, 2))
+
+
 def _taps_in_pieces(x: Array, g: Array, at: Geometry) -> Array:
     """The weight gradient of `_dense`: with many samples, the sum of what some give at a time, which stay in the cache."""
     x, g = _apart(x), _apart(g)
@@ -293,7 +319,7 @@ def _taps_in_pieces(x: Array, g: Array, at: Geometry) -> Array:
         most = min(PIECES, x.size // max(x.shape[1] * g.shape[1] * at.taps, 1))
         enough = [p for p in range(1, most + 1) if batch % p == 0]
         pieces = next((p for p in enough if g.size <= p * PIECE), enough[-1] if enough else 1)
-    found = [taps_of(a, b, at) for a, b in zip(jnp.split(x, pieces), jnp.split(g, pieces), strict=True)]
+    found = [_taps_last(a, b, at) for a, b in zip(jnp.split(x, pieces), jnp.split(g, pieces), strict=True)]
     return functools.reduce(operator.add, found)
 
 
@@ -310,11 +336,11 @@ def _dense(x: Array, w: Array, at: Geometry) -> Array:
     x, outer, last = _apart(x), w.shape[0], at.out[1]
     many = max((m for m in (1, 2, 4) if last % m == 0 and m * outer <= 2 * NARROW), default=1)
     if many == 1 or max(x.shape[1], outer) > NARROW or at.dilation[1] > 1 or at.taps == 1:
-        return _apart(correlate(x, w, at))
+        return _apart(_last(x, w, at.stride, at.pads, at.dilation))
     # Each of the positions that become one has its own copy of the kernel, moved to where it is.
     step = at.stride[1]
     w = jnp.stack([jnp.pad(w, ((0, 0),) * 3 + ((i * step, (many - 1 - i) * step),)) for i in range(many)], 1)
-    y = _xla(x, w.reshape(-1, *w.shape[2:]), (at.stride[0], many * step), at.pads, at.dilation, 1)
+    y = _last(x, w.reshape(-1, *w.shape[2:]), (at.stride[0], many * step), at.pads, at.dilation)
     y = y.reshape(x.shape[0], outer, many, *y.shape[2:])
     return _apart(jnp.moveaxis(y, 2, 4).reshape(x.shape[0], outer, *at.out))
 
