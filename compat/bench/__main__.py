@@ -4,7 +4,8 @@
     python -m compat.bench --only mlp,gpt --impl torch,jtorch --rounds 5
     python -m compat.bench --quick                        one short round: does it work?
 
-For each workload an implementation starts twice, first with an empty compile cache, then with the one that left. Then
+An implementation "... onednn" is jtorch with its optional kernels, on the workloads with convolutions; by default only
+where they are installed. All others are without. For each workload an implementation starts twice, first with an empty compile cache, then with the one that left. Then
 they take turns at being timed, several rounds. Exits 1 where the losses of two implementations differ, or one of ours fails.
 """
 
@@ -20,10 +21,13 @@ import tempfile
 from pathlib import Path
 
 from compat.bench import report, workloads
+from jtorch import _native
 
 HERE = Path(__file__).parent
-IMPLS = ("torch", "torch.compile", "jtorch eager", "jtorch", "jtorch.compile", "jax")
+KERNELS = ("jtorch onednn", "jtorch.compile onednn")
+IMPLS = ("torch", "torch.compile", "jtorch eager", "jtorch", "jtorch.compile", *KERNELS, "jax")
 JAX = ("mlp_tiny", "mlp", "cnn", "gpt")
+ONLY = {"jax": JAX} | dict.fromkeys(KERNELS, workloads.CONVOLUTIONS)
 TOLERANCE = 2e-3  # relative: float32 in another order, after twenty steps
 _SAVE = "import sys, torch; from compat.bench import jax_steps; jax_steps.save(torch, *sys.argv[1:])"
 
@@ -41,6 +45,7 @@ class Child:
         env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         env |= {"JAX_PLATFORMS": "cpu", "JTORCH_CACHE": str(cache), "TORCHINDUCTOR_CACHE_DIR": str(cache)}
         env["JTORCH_EXECUTION"] = "eager" if impl == "jtorch eager" else "deferred"
+        env["JTORCH_NATIVE"] = "1" if impl in KERNELS else "0"
         if impl == "jax":
             env |= {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
             env["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
@@ -132,14 +137,15 @@ def compare(row: dict[str, dict]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m compat.bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default=",".join(workloads.NAMES), help="workloads, comma between")
-    parser.add_argument("--impl", default=",".join(IMPLS), help="implementations, comma between")
+    parser.add_argument("--impl", help="implementations, comma between")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.6, help="how long a block of steps is timed")
     parser.add_argument("--cores", default="0", help="the cores that everything is pinned to, comma between")
     parser.add_argument("--quick", action="store_true", help="one round of short blocks, and no RESULTS.md")
     parser.add_argument("--json", type=Path, help="also write all that was measured here")
     args = parser.parse_args()
-    only, impls = args.only.split(","), args.impl.split(",")
+    only = args.only.split(",")
+    impls = args.impl.split(",") if args.impl else [i for i in IMPLS if i not in KERNELS or _native.available()]
     for name, known in (*((x, workloads.NAMES) for x in only), *((x, IMPLS) for x in impls)):
         if name not in known:
             parser.error(f"{name!r} is none of {', '.join(known)}")
@@ -147,7 +153,8 @@ def main() -> int:
     rounds, seconds = (1, 0.05) if args.quick else (args.rounds, args.seconds)
     rows = {}
     for name in only:
-        rows[name] = run(name, [i for i in IMPLS if i in impls and (i != "jax" or name in JAX)], cores, rounds, seconds)
+        meant = [i for i in IMPLS if i in impls and name in ONLY.get(i, workloads.NAMES)]
+        rows[name] = run(name, meant, cores, rounds, seconds)
         print(report.table({name: rows[name]}), flush=True)
         if args.json:
             args.json.write_text(json.dumps(rows, indent=1))

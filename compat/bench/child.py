@@ -64,7 +64,7 @@ def start(impl: str, workload: str, cores: int, arrays: str):
 
     wrap = SimpleNamespace(
         model=torch.compile if impl == "torch.compile" else same,
-        step=torch.compile if impl == "jtorch.compile" else same,
+        step=torch.compile if impl.startswith("jtorch.compile") else same,
     )
     return (lambda: workloads.load(workload).build(torch, wrap)), counts, took
 

@@ -91,18 +91,12 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def _kernels() -> str:
-    from jtorch import _native
-
-    return "with" if _native.available() else "without"
-
-
 def document(rows: Rows, command: str, cores: list[int]) -> str:
     """RESULTS.md."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "jax", "jaxlib", "numpy"))
     return f"""# Training steps, side by side
 Written by `{command}` on {datetime.date.today()}: Python {sys.version.split()[0]}, {versions}; {_cpu()}, pinned to
-core {", ".join(map(str, cores))}; jtorch {_kernels()} its optional oneDNN kernels.
+core {", ".join(map(str, cores))}; "onednn" is jtorch with its optional kernels.
 
 A step's time is the median over rounds of a block's median; the implementations take turns within a round. The first
 step is timed with an empty compile cache, the model made already; 20 steps from after the import, making the model included,

@@ -12,6 +12,7 @@ from types import ModuleType
 
 # Those that are bound by dispatch come first: many small operations, little arithmetic.
 DISPATCH = ("mlp_tiny", "gru", "ode", "policy")
+CONVOLUTIONS = ("cnn", "resnet20", "dcgan", "vit")
 NAMES = (
     *DISPATCH, "mlp", "vae", "lstm", "recommender", "gp", "gpt", "cnn", "resnet20", "dcgan", "vit", "loader",
 )  # fmt: skip
