@@ -68,6 +68,53 @@ def test_a_steady_loop_makes_no_new_steps_and_compiles_nothing():
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.parametrize(
+    ("make", "n"),
+    [
+        (torch.zeros, 37),
+        (torch.empty, 38),
+        (lambda n: torch.randn(n).fill_(2), 39),
+        (lambda n: torch.randn(n).zero_(), 40),
+    ],
+)
+def test_what_a_program_gives_fits_it_again(make, n):
+    """State that was made of nothing is bound to its device as the results are that replace it."""
+    state, data = make(n), torch.tensor([1.0, 2.0])
+    state.sum().item()
+    compiles = []
+
+    def note(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiles.append(event)
+
+    def step():
+        state.mul_(0.5).add_(1.0).clamp_(max=3.0)
+        return (data * 2).sum().item()
+
+    for _ in range(2):
+        step()
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        for _ in range(3):
+            step()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert not compiles
+
+
+def test_what_programs_were_compiled_from_is_dropped():
+    from jaxlib.mlir import ir
+
+    if not hasattr(ir.Context, "_get_live_count"):
+        pytest.skip("this JAX does not say")
+    before = ir.Context._get_live_count()
+    x = torch.ones(3)
+    for n in range(2, 8):
+        for _ in range(3):
+            (x.repeat(n) * 2 + 1).sum().item()
+    assert ir.Context._get_live_count() <= before + 1
+
+
 def test_numbers_and_indices_are_inputs():
     _, opt, step = training_step()
     data = torch.arange(200.0).reshape(20, 10)

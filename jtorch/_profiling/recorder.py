@@ -68,11 +68,11 @@ class Ran:
 class _HotRun:
     """One run of a compiled trace, to be shared out among its operations when XLA's profile is there."""
 
-    __slots__ = ("kept", "lowered", "number", "owners", "span", "start", "steps")
+    __slots__ = ("kept", "number", "owners", "program", "span", "start", "steps")
 
-    def __init__(self, number, span, start, steps, owners, kept, lowered):
+    def __init__(self, number, span, start, steps, owners, kept, program):
         self.number, self.span, self.start, self.steps, self.owners = number, span, start, steps, owners
-        self.kept, self.lowered = kept, lowered
+        self.kept, self.program = kept, program
 
 
 class _Thread(threading.local):
@@ -92,7 +92,6 @@ class Recorder:
         ] = []  # (name, run, start, ns) of what XLA added: copies, mostly
         self.began = self.ended = 0
         self._hot: list[_HotRun] = []
-        self._lowered: dict[HotProgram, Any] = {}
         self._shares: dict[Any, dict[str, tuple[str, hlo.Shares]]] = {}
         self._thread = _Thread()
         self._marks: list[tuple[int, Span | None]] = []
@@ -214,7 +213,7 @@ class Recorder:
             self.end(sync)
         if hot:
             own = self.begin(_OWN, "run")
-            self._hot.append(_HotRun(number, span, start, steps, owners, kept, self._lowered_form(program)))
+            self._hot.append(_HotRun(number, span, start, steps, owners, kept, program))
             self.end(own)
 
     def kernel(self, kernel: Kernel, args) -> tuple:
@@ -256,18 +255,11 @@ class Recorder:
 
     # ---- compiled traces ----
 
-    def _lowered_form(self, program: HotProgram):
-        """What a program was compiled from: with the very arguments of the run, JAX gives it from its cache."""
-        found = self._lowered.get(program)
-        if found is None:
-            found = self._lowered[program] = program.call.lower(*program.prepare(T.arrays, T.numbers))
-        return found
-
-    def _shares_of(self, lowered) -> dict[str, tuple[str, hlo.Shares]]:
+    def _shares_of(self, program: HotProgram) -> dict[str, tuple[str, hlo.Shares]]:
         """Which operations each instruction of a program computes."""
-        found = self._shares.get(lowered)
+        found = self._shares.get(program)
         if found is None:
-            found = self._shares[lowered] = hlo.shares(lowered.compile().as_text() or "")
+            found = self._shares[program] = hlo.shares(program.text())
         return found
 
     def _share_out(self, instructions: dict[int, list[xla.Instruction]]) -> None:
@@ -278,7 +270,7 @@ class Recorder:
             )
         for run in self._hot:
             ran = instructions.get(run.number, [])
-            shares = self._shares_of(run.lowered)
+            shares = self._shares_of(run.program)
             times = hlo.exclusive([(i.thread, i.start, i.end) for i in ran])
             durations: dict[int, float] = {}
             starts: dict[int, float] = {}

@@ -156,9 +156,9 @@ def to_jax(d: device):
 
 
 @functools.cache
-def one_cpu() -> bool:
-    """Whether JAX has one CPU device, so that no array can be spread over several."""
-    return len(jax_devices("cpu")) == 1
+def is_only(d: device) -> bool:
+    """Whether JAX has no other device of a device's kind, so that no array can be spread over several."""
+    return len(jax_devices(d.type)) == 1
 
 
 @functools.lru_cache

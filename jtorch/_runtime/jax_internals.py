@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-from jax._src import core
+from jax._src import core, pjit
 from jax._src.interpreters import partial_eval
 from jax._src.lib import xla_client
 from jax.sharding import SingleDeviceSharding
@@ -78,6 +79,32 @@ def trace_used(fn, structs, maybe: int, each: bool = False) -> tuple[Traced, lis
     keep = [False] * maybe + [True] * (len(structs) - maybe)
     jaxpr, used = partial_eval.dce_jaxpr(closed.jaxpr, [True] * n, instantiate=keep)
     return Traced(core.ClosedJaxpr(jaxpr, closed.consts)), list(used), alone
+
+
+def forget(fn) -> None:
+    """Lets go of what JAX keeps of a jitted function besides the program it runs.
+
+    That is the traced function and the MLIR module it was lowered to, more than 1 MB each with its context. A call that
+    the program is not for traces the function again.
+    """
+    for cache in _STAGED:
+        cache.evict_weakref(fn)
+
+
+def _staged() -> list:
+    caches = [getattr(pjit, "_infer_params_cached", None), getattr(partial_eval, "trace_to_jaxpr", None)]
+    return [c for c in caches if hasattr(c, "evict_weakref")]
+
+
+_STAGED = _staged()  # caches whose entries go by the function and hold what was traced: empty in a JAX that has others
+
+
+def direct(compiled: jax.stages.Compiled) -> Callable:
+    """What calls a compiled program with no Python in between."""
+    try:
+        return compiled._executable.create_cpp_call(compiled._params) or compiled  # type: ignore[attr-defined]
+    except AttributeError:
+        return compiled
 
 
 def outside_traces() -> bool:

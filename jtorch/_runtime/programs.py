@@ -13,8 +13,9 @@ import numpy as np
 
 from jtorch._runtime import devices
 from jtorch._runtime.donation import heirs
-from jtorch._runtime.jax_internals import put, single_device
-from jtorch._runtime.kernel import compiler_options
+from jtorch._runtime.heap import trim
+from jtorch._runtime.jax_internals import direct, forget, put
+from jtorch._runtime.kernel import bound, compiler_options
 from jtorch._runtime.reasons import why
 from jtorch._runtime.trace import LOG, Step, T, path, stats
 
@@ -153,13 +154,26 @@ def body(ops: list[Step]) -> Callable[[dict, Callable], None]:
     return compute
 
 
-def how_compiled(where: devices.device) -> dict[str, Any]:
-    """What `jax.jit` is told of a program on a device."""
-    told: dict[str, Any] = {"compiler_options": compiler_options(where, False)}
-    # Told where its inputs are, it is one program whether one comes as a NumPy array or placed.
-    if where is devices.CPU and devices.one_cpu():
-        told["in_shardings"] = single_device(devices.to_jax(where))
-    return told
+def how_compiled(where: devices.device, alone: bool = False) -> dict[str, Any]:
+    """What `jax.jit` is told of a program on a device. alone: it has no arrays as inputs."""
+    return {"compiler_options": compiler_options(where, False), **bound(where, alone)}
+
+
+def compile_apart(
+    jitted: Any, fn: Callable, where: devices.device, args: tuple
+) -> tuple[Callable, jax.stages.Compiled]:
+    """What calls a jitted function that was compiled for arguments like these, and what was compiled.
+
+    Compiling is apart from the first run so that neither takes memory beside what the other left free. What the program
+    was compiled from is dropped, unless arrays may come that are spread over devices: then JAX compiles anew.
+    """
+    trim()
+    compiled = jitted.lower(*args).compile()
+    if devices.is_only(where):
+        jitted = direct(compiled)
+        forget(fn)
+    trim()
+    return jitted, compiled
 
 
 def _getter(keys: list[int]) -> Callable[[dict], tuple]:
@@ -198,12 +212,13 @@ class HotProgram:
     """
 
     __slots__ = (
-        "began", "call", "donated", "floats", "get_donated", "get_kept", "ints", "kept", "name", "order", "visits", "why"
+        "began", "call", "compiled", "donated", "floats", "fn", "get_donated", "get_kept", "ints", "kept", "name", "order", "visits",
+        "where", "why",
     )  # fmt: skip
 
     def __init__(self, end: Step, slots: tuple[int, ...], pairs: list[tuple[int, int]], visits: int):
         self.visits = visits
-        self.began: float | None = 0.0
+        self.began: float | None = None  # compiling, until the first run is over
         steps = path(end)
         ops = [s for s in steps if s.kernel is not None]
         self.name = f"{len(ops)} operations ({ops[0].kernel.name} ... {ops[-1].kernel.name})"
@@ -229,19 +244,22 @@ class HotProgram:
             compute(env, lambda n: (floats if n[0] == "f" else ints)[place[n]])
             return [env[i] for i in made]
 
-        where = ops[0].kernel.out[0].device
+        self.where = where = ops[0].kernel.out[0].device
         stats.hot_programs += 1
-        self.call = jax.jit(trace, donate_argnums=(0,), **how_compiled(where))
+        self.compiled: jax.stages.Compiled | None = None
+        self.fn = trace
+        self.call = jax.jit(trace, donate_argnums=(0,), **how_compiled(where, not given and not kept))
 
     def prepare(self, arrays, numbers):
-        if self.began is not None:
+        args = self.get_donated(arrays), self.get_kept(arrays), self.floats(numbers), self.ints(numbers)
+        if self.compiled is None:
             self.began = time.perf_counter()
-        return (
-            self.get_donated(arrays),
-            self.get_kept(arrays),
-            self.floats(numbers),
-            self.ints(numbers),
-        )
+            self.call, self.compiled = compile_apart(self.call, self.fn, self.where, args)
+        return args
+
+    def text(self) -> str:
+        """XLA's form of the program."""
+        return (self.compiled and self.compiled.as_text()) or ""
 
     def ran(self):
         stats.hot += 1

@@ -73,7 +73,7 @@ def place(array, dtype: dtypes.dtype, device, own: bool = False) -> Value:
         on_cpu(array.shape, dtype) if where is devices.CPU else aval(array.shape, dtype, where),
         executor.INFERENCE if executor.T.inference else -1,
     )
-    if where is devices.CPU and array.nbytes <= HELD_BYTES and devices.one_cpu():
+    if where is devices.CPU and array.nbytes <= HELD_BYTES and devices.is_only(devices.CPU):
         v.array = array if own else np.array(array, order="C")
     elif where is not devices.META:
         v.array = put(np.ascontiguousarray(array).reshape(array.shape), devices.to_jax(where))

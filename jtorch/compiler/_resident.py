@@ -34,7 +34,7 @@ from jtorch._runtime.devices import to_jax
 from jtorch._runtime.executor import T, Value
 from jtorch._runtime.jax_internals import outside_traces, put
 from jtorch._runtime.kernel import compiler_options
-from jtorch._runtime.programs import ALONE, DONATE_BYTES, body, how_compiled
+from jtorch._runtime.programs import ALONE, DONATE_BYTES, body, compile_apart, how_compiled
 from jtorch._runtime.trace import LOG, lock, path, stats
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.fused import is_sole
@@ -258,8 +258,10 @@ class Resident:
 
         donated = [at for at, i in enumerate(self.large, carried) if self._bytes(i) >= DONATE_BYTES]
         self.donated = donated
-        told = how_compiled(ops[0].kernel.out[0].device)
+        self.where = ops[0].kernel.out[0].device
+        told = how_compiled(self.where)
         self.ran: set = set()  # programs that are compiled
+        self.fn = step
         self.plain = jax.jit(step, **told)
         self.donating = jax.jit(step, donate_argnums=donated, **told) if donated else self.plain
 
@@ -427,6 +429,12 @@ class Resident:
     def _first(self, run: Run) -> list:
         """Runs a program that is to be compiled first."""
         began = time.perf_counter()
+        call, _ = compile_apart(run.call, self.fn, self.where, tuple(run.given))
+        if run.call is self.donating:
+            self.donating = call
+        if run.call is self.plain:
+            self.plain = call
+        run.call = call
         results = run.go()
         seconds = time.perf_counter() - began
         self.ran.add(run.call)
