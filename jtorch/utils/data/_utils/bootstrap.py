@@ -22,7 +22,9 @@ class _Deferred(ModuleType):
     """A module whose code has not run yet. `_after_load` holds what to do once it has."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name != "__version__":
+        # `from jtorch import _room` asks for the name before it imports the room: that must not load all the rest.
+        private = name.startswith("_") and name != "__version__"
+        if private and (name.startswith("__") or importlib.util.find_spec(f"{self.__name__}.{name}")):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         _load(self)
         return getattr(self, name)
