@@ -142,6 +142,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.6, help="how long a block of steps is timed")
     parser.add_argument("--cores", default="0", help="the cores that everything is pinned to, comma between")
     parser.add_argument("--quick", action="store_true", help="one round of short blocks, and no RESULTS.md")
+    parser.add_argument(
+        "--out", type=Path, default=HERE / "RESULTS.md", help="the file to write in place of RESULTS.md"
+    )
     parser.add_argument("--json", type=Path, help="also write all that was measured here")
     args = parser.parse_args()
     only = args.only.split(",")
@@ -161,7 +164,8 @@ def main() -> int:
     print(report.summary(rows))
     if not args.quick:
         command = " ".join(["python -m compat.bench", *sys.argv[1:]])
-        (HERE / "RESULTS.md").write_text(report.document(rows, command, cores))
+        notes = (HERE / "misses.md").read_text() if args.out == HERE / "RESULTS.md" else ""
+        args.out.write_text(report.document(rows, command, cores, notes))
     return int(report.failed(rows))
 
 

@@ -91,10 +91,11 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def document(rows: Rows, command: str, cores: list[int]) -> str:
-    """RESULTS.md."""
+def document(rows: Rows, command: str, cores: list[int], notes: str) -> str:
+    """RESULTS.md, with what was written by hand at its end."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "jax", "jaxlib", "numpy"))
-    return f"""# Training steps, side by side
+    return (
+        f"""# Training steps, side by side
 Written by `{command}` on {datetime.date.today()}: Python {sys.version.split()[0]}, {versions}; {_cpu()}, pinned to
 core {", ".join(map(str, cores))}; "onednn" is jtorch with its optional kernels.
 
@@ -110,4 +111,6 @@ Geometric means (of how many rows).
 ## All of it
 {table(rows)}
 
-{Path(__file__).with_name("misses.md").read_text()}"""
+{notes}""".rstrip()
+        + "\n"
+    )
