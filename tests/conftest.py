@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import linecache
+import sys
+from collections.abc import Callable
 
 import pytest
 
 
 @pytest.fixture
-def interrupt_at():
-    return _interrupt_at
+def interrupted():
+    return _interrupted
 
 
-def _interrupt_at(n: int):
-    """A tracer that raises KeyboardInterrupt at the n-th line of jtorch's own code, as a signal might; and what is left of n.
+def _interrupted(n: int, fn: Callable[[], object]) -> int | None:
+    """Calls fn with a KeyboardInterrupt at the n-th line of jtorch's own code, as a signal might bring it. The lines that
+    ran where it came to its end before, else None.
 
     The line of a `with` is traced again where its block is left, and that of a `try` inside one is in no block at all. No
     signal is handled there: the block would never be left.
     """
-    left = [n]
+    lines, came = 0, False
 
     def line(frame, event, arg):
+        nonlocal lines, came
         if event == "line":
-            left[0] -= 1
-            if left[0] <= 0 and not _between_blocks(frame):
-                left[0] = 1 << 62
+            lines += 1
+            if lines >= n and not came and not _between_blocks(frame):
+                came = True
                 raise KeyboardInterrupt
         return line
 
     def call(frame, event, arg):
         return line if "jtorch" in frame.f_code.co_filename else None
 
-    return call, left
+    sys.settrace(call)
+    try:
+        fn()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return None if came else lines
 
 
 def _between_blocks(frame) -> bool:

@@ -18,7 +18,6 @@ import pytest
 import jtorch as torch
 from jtorch import nn
 from jtorch.compiler import _resident
-from jtorch.compiler._guard import Guard
 from tests.both_ways import N, changes, check, one, scenarios
 
 SCENARIOS, scenario = scenarios()
@@ -28,14 +27,6 @@ SCENARIOS, scenario = scenarios()
 def _soon(monkeypatch):
     """Replays follow themselves after a few calls, not only where a program is worth compiling again."""
     monkeypatch.setattr(_resident, "PATIENCE", 2)
-    holds = Guard.holds
-
-    def both(guard):
-        found = holds(guard)
-        assert guard.quicken()() == found
-        return found
-
-    monkeypatch.setattr(Guard, "holds", both)
 
 
 # ---- Python's state --------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ replayed, then changes something that the function hangs on.
 from __future__ import annotations
 
 import functools
-import sys
 
 import numpy as np
 import pytest
@@ -581,7 +580,7 @@ def test_a_step_follows_itself_and_takes_nothing_apart():
 
 
 @pytest.mark.parametrize(("looked_at", "size"), [(False, 3), (True, 200)])
-def test_an_interrupt_leaves_a_state_of_before_or_after(interrupt_at, looked_at, size):
+def test_an_interrupt_leaves_a_state_of_before_or_after(interrupted, looked_at, size):
     """At whatever line it comes: parameters and moments go on from one step or the next, all of them."""
 
     def begin(wrap):
@@ -614,19 +613,12 @@ def test_an_interrupt_leaves_a_state_of_before_or_after(interrupt_at, looked_at,
         while True:
             if looked_at:
                 state()
-            tracer, left = interrupt_at(stop)
-            sys.settrace(tracer)
-            try:
-                step(x)
-            except KeyboardInterrupt:
-                pass
-            finally:
-                sys.settrace(None)
+            ended = interrupted(stop, lambda: step(x))
             now = state()
             places = [i for i, r in enumerate(right) if np.allclose(now, r, rtol=1e-4, atol=1e-5)]
             assert places, (stop, now)
             assert done - 1 in places or done in places, (stop, places)
-            if left[0] < 1 << 61:  # the step came to its end
+            if ended:
                 break
             torch.compiler.reset()
             step, state, x = begin(torch.compile)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -227,27 +225,17 @@ def test_errors_come_where_the_call_is_written():
 
 
 @pytest.mark.parametrize("mode", ["eager", "deferred"])
-def test_an_interrupted_step_happens_or_does_not(mode, interrupt_at):
+def test_an_interrupted_step_happens_or_does_not(mode, interrupted):
     """An interrupt at any line of a step leaves all parameters updated, or none, and the next step works."""
     with torch.execution(mode):
         net, _, step = training_step()
         for _ in range(14):
             step()
-        tracer, left = interrupt_at(10**9)
-        sys.settrace(tracer)
-        step()
-        sys.settrace(None)
-        lines = 10**9 - left[0]
+        lines = interrupted(10**9, step)
         assert lines > 100
         for n in range(1, lines, 11):
             before = [p.detach().clone().tolist() for p in net.parameters()]
-            sys.settrace(interrupt_at(n)[0])
-            try:
-                step()
-            except KeyboardInterrupt:
-                pass
-            finally:
-                sys.settrace(None)
+            interrupted(n, step)
             torch.set_grad_enabled(True)  # it may have come in the very statement that turns it on again
             after = [p.detach().clone().tolist() for p in net.parameters()]
             assert len({a == b for a, b in zip(after, before, strict=True)}) == 1, n

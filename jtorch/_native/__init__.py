@@ -89,17 +89,8 @@ def convolution_name(map: int, x: Sequence[int], w: Sequence[int], at) -> str:
     """The name of oneDNN's implementation of one of a convolution's maps, of an input's and a weight's shape."""
     library = _load()
     assert library is not None
-    facts = [
-        *x,
-        *w,
-        x[0],
-        w[0],
-        *at.out,
-        *at.stride,
-        *at.dilation,
-        *(lo for lo, _ in at.pads),
-        *(hi for _, hi in at.pads),
-    ]
+    low, high = zip(*at.pads, strict=True)
+    facts = [*x, *w, x[0], w[0], *at.out, *at.stride, *at.dilation, *low, *high]
     numbers = (ctypes.c_int64 * len(facts))(*facts)
     told = library.jtorch_convolution_name(
         ctypes.c_int64(map), ctypes.c_int64(len(at.spatial)), ctypes.c_int64(at.groups), numbers

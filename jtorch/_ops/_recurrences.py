@@ -8,6 +8,7 @@ is one product over all steps. The backward is its transpose, and so has that fo
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ from jtorch._ops._common import Array
 States = tuple[Array, ...]
 
 
-class Cell:
+class Cell(ABC):
     """One step of a network, elementwise: the products with the weights come from outside.
 
     States begin with the hidden one. `given` is the step's input after its product, `fed` the hidden state after its own.
@@ -31,21 +32,21 @@ class Cell:
 
     summed = True  # whether `given` and `fed` count by their sum alone
 
+    @abstractmethod
     def step(self, given: Array, fed: Array, states: States) -> tuple[States, States]:
         """The new states, and what `slopes` wants to know of the step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def slopes(self, before: States, after: States, kept: States) -> States:
         """The derivatives that `drive` and `advance` multiply with."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drive(self, slopes: States, given: Array | None, fed: Array | None) -> Array:
         """What tangents of `given` and of `fed`, as far as it does not come from the state, add to a step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def advance(self, slopes: States, drive: Array | None, fed: Array, states: States) -> States:
         """The tangents of the new states."""
-        raise NotImplementedError
 
 
 class Plain(Cell):

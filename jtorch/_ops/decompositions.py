@@ -51,6 +51,7 @@ def _as_factor(A: Array, factor: Array) -> Array:
 
 @_as_factor.defjvp
 def _factor_tangent(primals, tangents):
+    # L' = L phi(L^-1 A' L^-H), phi the lower triangle with half the diagonal (Murray, arXiv:1602.07527, eq. 8).
     L, change = _as_factor(*primals), tangents[0]
     change = (change + adjoint(change)) / 2
     half = lax.linalg.triangular_solve(L, change, left_side=True, lower=True)

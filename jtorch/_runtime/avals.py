@@ -77,9 +77,9 @@ class Aval:
         "entries",
         "ndim",
         "numel",
-        "row",
-        "rows",
         "shape",
+        "sizes",
+        "steps",
         "strides",
         "struct",
     )
@@ -92,8 +92,9 @@ class Aval:
         self.struct = jax.ShapeDtypeStruct(shape, dtype.np)
         # What the entry of such an array into a trace is looked up by, for each kind of node that it may have.
         self.entries = tuple(("in", self, kind) for kind in range(3))
-        # What `x[i]` asks for: how many there are (-1: it has no dims), and from one to the next in memory.
-        self.rows, self.row = (shape[0], self.stride()[0]) if shape else (-1, 0)
+        # `shape` and `stride()` as plain tuples, which take less time to look into.
+        self.sizes = tuple(shape)
+        self.steps = contiguous_strides(self.sizes) if strides is None else strides
 
     def __repr__(self) -> str:
         layout = "" if self.strides is None else f" strides={self.strides}"
@@ -101,7 +102,7 @@ class Aval:
 
     def stride(self) -> tuple[int, ...]:
         """Elements to skip for one step along each dim."""
-        return contiguous_strides(self.shape) if self.strides is None else self.strides
+        return self.steps
 
     def with_strides(self, strides: tuple[int, ...] | None) -> Aval:
         return aval(self.shape, self.dtype, self.device, strides)

@@ -13,9 +13,8 @@ _BACKENDS = {"cpu": "cpu", "cuda": "gpu", "xla": None, "tpu": "tpu"}
 
 
 class _Local(threading.local):
-    default: device | None = (
-        None  # of a thread that set none: found on the class, where a missing one costs an exception
-    )
+    # Of a thread that set none. Found on the class: to miss an attribute costs an exception.
+    default: device | None = None
 
 
 _local = _Local()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -183,25 +183,40 @@ def _getter(keys: list[int]) -> Callable[[dict], tuple]:
     return (lambda found: (found[keys[0]],)) if keys else lambda found: ()
 
 
-class _Numbers:
-    """The run-time numbers of one kind, as one array.
+class Numbers:
+    """The run-time numbers of one kind that a program takes, as one array.
 
     Where they are the very objects of the last run, which most are, the array on the device is that of the last run, too.
     """
 
-    __slots__ = ("array", "dtype", "get", "kept", "last")
+    __slots__ = ("array", "dtype", "get", "last", "placed", "where")
 
-    def __init__(self, keys: list[int], dtype):
-        self.get, self.dtype = _getter(keys), dtype
-        self.last, self.array, self.kept = (), (), True  # nothing is passed where there are none
+    def __init__(self, keys: list[int], dtype, where: devices.device):
+        self.get, self.dtype, self.where = _getter(keys), dtype, where
+        self.last, self.array, self.placed = (), (), True  # nothing is passed where there are none
 
     def __call__(self, numbers: dict) -> Any:
         found = self.get(numbers)
         if len(found) != len(self.last) or not all(map(operator.is_, found, self.last)):
-            self.last, self.array, self.kept = found, np.array(found, self.dtype), False
-        elif not self.kept:
-            self.array, self.kept = jax.device_put(self.array), True  # to no device of its own: as NumPy's would be
+            # Beside arrays that may be spread over several devices, one that is on none goes with them.
+            self.last, self.array, self.placed = found, np.array(found, self.dtype), not devices.is_only(self.where)
+        elif not self.placed:
+            self.array, self.placed = put(self.array, devices.to_jax(self.where)), True
         return self.array
+
+
+def run_time_numbers(
+    places: Iterable[tuple[str, int]], where: devices.device
+) -> tuple[Numbers, Numbers, Callable[[Any, Any], Callable]]:
+    """The floats and the ints of a program, by kind and place, and what makes of their arrays in it the `number` of `body`."""
+    wanted = sorted(set(places))
+    floats, ints = ([i for k, i in wanted if k == kind] for kind in "fi")
+    at = {("f", i): n for n, i in enumerate(floats)} | {("i", i): n for n, i in enumerate(ints)}
+
+    def number(floats, ints):
+        return lambda n: (floats if n[0] == "f" else ints)[at[n]]
+
+    return Numbers(floats, np.float64, where), Numbers(ints, np.int64, where), number
 
 
 class HotProgram:
@@ -231,20 +246,17 @@ class HotProgram:
         made = takers + [slot for slot in slots if slot not in set(takers)]
         # In C, as the rest of a run. One result needs no order, and an itemgetter of one place gives no tuple.
         self.order = list if made == list(slots) else operator.itemgetter(*(made.index(slot) for slot in slots))
-        float_keys = sorted({i for s in ops for k, i in s.numbers if k == "f"})
-        int_keys = sorted({i for s in ops for k, i in s.numbers if k == "i"})
-        self.floats, self.ints = _Numbers(float_keys, np.float64), _Numbers(int_keys, np.int64)
+        self.where = where = ops[0].kernel.out[0].device
+        self.floats, self.ints, number = run_time_numbers((n for s in ops for n in s.numbers), where)
         self.get_donated, self.get_kept = _getter(self.donated), _getter(self.kept)
         given, kept = self.donated, self.kept
         compute = body(ops)
-        place = {("f", i): n for n, i in enumerate(float_keys)} | {("i", i): n for n, i in enumerate(int_keys)}
 
         def trace(given_arrays, kept_arrays, floats, ints):
             env = dict(zip(given, given_arrays, strict=True)) | dict(zip(kept, kept_arrays, strict=True))
-            compute(env, lambda n: (floats if n[0] == "f" else ints)[place[n]])
+            compute(env, number(floats, ints))
             return [env[i] for i in made]
 
-        self.where = where = ops[0].kernel.out[0].device
         stats.hot_programs += 1
         self.compiled: jax.stages.Compiled | None = None
         self.fn = trace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jtorch._autograd import engine
@@ -22,6 +22,19 @@ class GradientEdge(NamedTuple):
     node: Edges
     output_nr: int
     ownership_token: Any = None
+
+
+def clear_grads(leaves: Iterable[Tensor], set_to_none: bool) -> None:
+    """Drops the gradients of some leaves, or fills them with zeros in place, out of the graph."""
+    for t in leaves:
+        if set_to_none:
+            t.grad = None
+        elif t.grad is not None:
+            if t.grad.grad_fn is not None:
+                t.grad.detach_()
+            else:
+                t.grad.requires_grad_(False)
+            t.grad.zero_()
 
 
 def _tuple(x) -> tuple:

@@ -355,8 +355,9 @@ def tensor(
     data: Any, *, dtype: dtypes.dtype | None = None, device=None, requires_grad: bool = False, pin_memory: bool = False
 ) -> Tensor:
     """A new leaf tensor of Python numbers, nested sequences, arrays or another tensor's elements: always a copy."""
+    dtype = as_dtype("tensor", dtype)
     if data.__class__ in _PLAIN:
-        made = _from_numbers(data, as_dtype("tensor", dtype))
+        made = _from_numbers(data, dtype)
         if made is not None:
             return wrap(place(*made, device, own=True), requires_grad)
     if isinstance(data, Tensor):
@@ -375,7 +376,6 @@ def tensor(
         t = wrap(executor.of(data))
         t = t.to(device=devices.canonical(device), dtype=dtype or t.dtype)
         return wrap(detached(value_of(t)), requires_grad)
-    dtype = as_dtype("tensor", dtype)
     array, found = _host_array(data, dtype)
     t = wrap(place(array, found, device), requires_grad)
     if isinstance(data, np.ndarray):

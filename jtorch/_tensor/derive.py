@@ -354,12 +354,7 @@ def _tensor(v: Value) -> Tensor:
 
 def values_of(key: str, *args, **kwargs) -> list[Value]:
     """An operation's results as values, for layers that write them somewhere."""
-    op = OPS[key]
-    try:
-        layout, values, numbers, _ = lay_out(op, bind(op, args, kwargs))
-    except BindError as error:
-        raise _as_type_error(op, error, args, kwargs) from None
-    return executor.record(kernel_of(op, layout, tuple([v.aval for v in values])), values, numbers)
+    return slow_values(OPS[key], args, kwargs)
 
 
 def call(key: str, *args, **kwargs):
@@ -570,7 +565,7 @@ def slow_operator(op: Op, args: tuple, kwargs: dict, out=None):
 
 
 def slow_values(op: Op, args: tuple, kwargs: dict, out=None) -> list[Value]:
-    """`slow` for a function that gives values."""
+    """`slow`, but what it gives are values."""
     try:
         return _perform(op, bind(op, args, kwargs))
     except BindError as error:

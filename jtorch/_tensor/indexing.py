@@ -19,7 +19,7 @@ from jtorch._tensor.base import Tensor, new
 from jtorch._tensor.creation import cast_array, check_number, full, tensor
 from jtorch._tensor.derive import FUNCTIONS, cast, check_in_place, values_of
 from jtorch._tensor.storage import alias, value_of, write, write_view
-from jtorch._tensor.views import alias_of, row_at, select_at, slice_at, too_few_sizes, unsqueeze
+from jtorch._tensor.views import alias_of, select_at, slice_at, too_few_sizes, unsqueeze
 
 
 def _is_tensor(x) -> bool:
@@ -34,11 +34,10 @@ def _info(x):
 
 def getitem(self: Tensor, index) -> Tensor:
     """Basic indices give views, index tensors, lists and masks copies."""
-    if index.__class__ is int:
-        rows = self._shape_aval().rows
-        place = index if index >= 0 else index + rows
-        if 0 <= place < rows:
-            return row_at(self, place)
+    if index.__class__ is int and (sizes := self._shape_aval().sizes):  # what datasets and loops do most
+        place = index if index >= 0 else index + sizes[0]
+        if 0 <= place < sizes[0]:
+            return select_at(self, 0, place)
     p = index_plan.plan(index, self._shape_aval().shape, _is_tensor, _info)
     t = self
     for step in p.views:

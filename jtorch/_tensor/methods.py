@@ -352,21 +352,9 @@ def _rebuild(array: np.ndarray, dtype: dtypes.dtype, device: str, strides, requi
     return t
 
 
-_INTERNAL = frozenset(
-    (
-        "_storage",
-        "_offset",
-        "_base",
-        "_aval",
-        "_old",
-        "_alone",
-        "_grad",
-        "_backward_hooks",
-        "_made",
-        "_unseen",
-        "_view_name",
-    )
-)
+_INTERNAL = frozenset((
+    "_storage", "_offset", "_base", "_aval", "_old", "_alone", "_grad", "_backward_hooks", "_made", "_unseen", "_view_name",
+))  # fmt: skip
 
 
 def user_state(t: Tensor) -> dict:

@@ -542,23 +542,11 @@ def select_at(t: Tensor, d: int, i: int) -> Tensor:
 
     Only the first and the last place of short dims are part of the program: of a long one (a dataset's) any is as likely.
     """
-    if d == 0:
-        return row_at(t, i)
     a = t._shape_aval()
-    if (i == 0 or i == a.shape[d] - 1) and a.shape[d] <= FEW:
+    size = a.sizes[d]
+    if (i == 0 or i == size - 1) and size <= FEW:
         return make(t, "select", (d, i), _build_select)
-    return _dynamic(t, "select", (d,), _build_select_at, i, i * a.stride()[d])
-
-
-_FIRST_DIM = (0,)
-
-
-def row_at(t: Tensor, i: int) -> Tensor:
-    """`select_at` of the first dim: what datasets and loops do most."""
-    a = t._shape_aval()
-    if (i == 0 or i == a.rows - 1) and a.rows <= FEW:
-        return make(t, "select", (0, i), _build_select)
-    return _dynamic(t, "select", _FIRST_DIM, _build_select_at, i, i * a.row)
+    return _dynamic(t, "select", (d,), _build_select_at, i, i * a.steps[d])
 
 
 def _build_slice(a: Aval, d, start, length, step):

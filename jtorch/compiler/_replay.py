@@ -28,7 +28,7 @@ from jtorch._tensor.base import Tensor
 from jtorch._tensor.fused import is_sole
 from jtorch._tensor.methods import user_state
 from jtorch._tensor.storage import _dirty, value_of, version_of
-from jtorch.compiler._guard import Guard
+from jtorch.compiler._guard import guard
 from jtorch.compiler._state import Entry, Opaque, State
 from jtorch.compiler._tree import Tree, containers
 from jtorch.nn import Module
@@ -238,7 +238,7 @@ class Recording:
         made.placed = [(entry, type(before)) for entry, before, _ in self.changes]
         for rate, _ in made.rates:
             but.add((id(rate.container), rate.key))
-        made.guard = Guard(self.state, but)
+        made.guard = guard(self.state, but)
         made.result = Tree.of(result)
         if any(not self.state.reached(x) for x in made.result.others):
             raise Opaque("it gives an object of its own")
@@ -323,17 +323,13 @@ class Replay:
         self.begin, self.end = begin, end
         self.again = 0  # how often it was run, none of another in between
         self.resident: Any = None  # its form for following itself; False where there is none
-        self.facts: list[
-            tuple[Aval, Any, bool]
-        ] = []  # of the arguments: aval, kind of the node, whether there is a grad
+        self.facts: list[tuple] = []  # of the arguments: aval, kind of the node, whether there is a grad
         self.known: list[tuple[Aval, Any]] = []  # of `tensors`
         self.aside: list = []  # (place, aval, kind of the node) of the tensors whose numbers are not used
         self.bare = False  # whether something put on an argument might be looked at
         self.ends = False  # nothing goes on from here: the trace is run at once
         self.inputs: list = []  # (source, slot, aval, kind of its node) of what enters the trace
-        self.bounds: list[
-            list[tuple[int, int]]
-        ] = []  # of each of them: what its values are within, where they were looked at
+        self.bounds: list[list] = []  # of each of them: what its values are within, where they were looked at
         self.others: list = []  # the arguments that count by identity: held, so that no other object can take it over
         self.standing: list = []  # (source, slot) of what is in it already
         self.draws: list[Callable[[], Value]] = []
@@ -352,11 +348,11 @@ class Replay:
         self.slots: list[int] = []  # of the writes, the grads and the rest
         self.dirty: list[tuple[int, Modified]] = []
         self.result: Any = None
-        self.guard: Any = None
+        self.guard: Callable[[], bool] = bool  # whether Python's state is as it was
 
     def here(self) -> bool:
         """Whether the settings and Python's state are as they were."""
-        return ambient() == self.ambient and self.guard.holds()
+        return ambient() == self.ambient and self.guard()
 
     def run(self, arguments: list[Tensor]) -> tuple[bool, Any]:
         """Whether everything is as it was, and then the function's result."""

@@ -18,7 +18,6 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
 from itertools import chain, repeat, starmap
 from operator import attrgetter, is_
 from typing import Any
@@ -30,17 +29,16 @@ import numpy as np
 from jtorch._autograd import graph
 from jtorch._runtime import executor
 from jtorch._runtime.avals import Aval
-from jtorch._runtime.devices import to_jax
 from jtorch._runtime.executor import T, Value
-from jtorch._runtime.jax_internals import outside_traces, put
+from jtorch._runtime.jax_internals import outside_traces
 from jtorch._runtime.kernel import compiler_options
-from jtorch._runtime.programs import ALONE, DONATE_BYTES, body, compile_apart, how_compiled
+from jtorch._runtime.programs import ALONE, DONATE_BYTES, body, compile_apart, how_compiled, run_time_numbers
 from jtorch._runtime.trace import LOG, lock, path, stats
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.fused import is_sole
 from jtorch._tensor.methods import user_state
 from jtorch._tensor.storage import _dirty, value_of
-from jtorch.compiler._replay import ARRAYS, HELD, Replay, ambient, find, tensor, within
+from jtorch.compiler._replay import ARRAYS, HELD, Replay, find, tensor, within
 
 SMALL = 1 << 14  # bytes: larger arrays are not worth copying
 LONG = 64  # operations: a longer program is not worth compiling again
@@ -176,7 +174,6 @@ class Resident:
         self.nodes: list = []
         self.grads: list[Tensor] = []
         self.grad_values: list[Value] = []
-        self.guard: Callable[[], bool] = replay.guard.holds
         self.run: Run | None = None  # what the values refer to
         # Results, in the order of the program: what is moved, then grads, then the rest.
         n = len(writes)
@@ -233,12 +230,11 @@ class Resident:
         ops = [s for s in path(replay.end) if s.kernel is not None]
         self.size = len(ops)
         known = replay.numbers.keys() | {i for _, i in replay.rates}
-        places = sorted({(k, i) for s in ops for k, i in s.numbers if i in known})
-        self.floats = [i for k, i in places if k == "f"]
-        self.ints = [i for k, i in places if k == "i"]
-        number_at = {("f", i): n for n, i in enumerate(self.floats)} | {("i", i): n for n, i in enumerate(self.ints)}
-        self.rates_before: Any = None
-        self.tail: list = []  # constants and numbers
+        self.where = ops[0].kernel.out[0].device
+        self.floats, self.ints, number = run_time_numbers(
+            (n for s in ops for n in s.numbers if n[1] in known), self.where
+        )
+        self.numbers = dict(replay.numbers)
         compute = body(ops)
         carried, packs, n_large = len(self.carried), self.packs, len(self.large)
         large_slots = [read[i] for i in self.large]
@@ -251,14 +247,12 @@ class Resident:
                 arrays = packs[p].split(given[p])
                 env.update({read[i]: a for i, a in zip(groups[p], arrays, strict=True)})
             env.update(zip(large_slots + others, given[carried : carried + n_large + len(others)], strict=True))
-            floats, ints = given[-2:]
-            compute(env, lambda n: (floats if n[0] == "f" else ints)[number_at[n]])
+            compute(env, number(*given[-2:]))
             joined = [jnp.concatenate([env[slots[i]].reshape(-1) for i in places]) for places in groups]
             return [*joined, *(env[slot] for slot in alone), *(env[slot] for slot in rest)]
 
         donated = [at for at, i in enumerate(self.large, carried) if self._bytes(i) >= DONATE_BYTES]
         self.donated = donated
-        self.where = ops[0].kernel.out[0].device
         told = how_compiled(self.where)
         self.ran: set = set()  # programs that are compiled
         self.fn = step
@@ -279,7 +273,6 @@ class Resident:
         # References to a value that only the list here, its tensor and the storage hold, and the counting call.
         self.counts = [3 + (s is not None) for s in self.storages]
         self.run, self.grads, self.grad_values = None, [], []
-        self.guard = self.replay.guard.quicken()
         state = ((t, value_of(t)) for t in (*self.moved, *self.kept))
         self.freed = []
         self.leaves = {self.sources[id(t)]: (v.node, v.nr) for t, v in state if v.node and id(t) in self.sources}
@@ -296,8 +289,7 @@ class Resident:
             or list(map(is_, map(_grad_of, self.owners), repeat(None))) != self.graded
             or not all(map(is_, map(_storage_of, self.moved), self.storages))
             or not (all(map(_ONE.__eq__, map(len, map(_aliases_of, self.stores)))) or self._sole())
-            or not self.guard()
-            or ambient() != replay.ambient
+            or not replay.here()
         ):
             return False, None
         reached, bare = replay.reached, replay.bare
@@ -367,8 +359,8 @@ class Resident:
     def _go(self, arguments: list[Tensor], arrays: list, kept: list, rates: list) -> Any:
         began = time.perf_counter()
         replay = self.replay
-        if rates != self.rates_before:
-            self._set_numbers(rates)
+        for (_, at), rate in zip(replay.rates, rates, strict=True):
+            self.numbers[at] = rate
         given = self._carry()
         if kept:
             given += kept
@@ -376,7 +368,7 @@ class Resident:
         if self.drawn:
             drawn = [draw().array for draw in replay.draws]
             given += [drawn[i] for i, _ in self.drawn]
-        given += self.tail
+        given += [*(array for array, _ in self.constants), self.floats(self.numbers), self.ints(self.numbers)]
         rest = [Value(a) for _, a, _ in replay.rest]
         if self.lazy:
             self._attach(rest, arguments)
@@ -480,15 +472,6 @@ class Resident:
         for t, g in zip(self.grad_owners, self.grads, strict=True):
             t._grad = g
         return run
-
-    def _set_numbers(self, rates: list[float]) -> None:
-        at = {i: rate for (_, i), rate in zip(self.replay.rates, rates, strict=True)}
-        known = self.replay.numbers | at
-        where = to_jax(self.avals[0].device)
-        self.tail = [array for array, _ in self.constants]
-        self.tail += [put(np.array([known[i] for i in self.floats], np.float64), where)]
-        self.tail += [put(np.array([known[i] for i in self.ints], np.int64), where)]
-        self.rates_before = rates
 
 
 def resident(replay: Replay, packing: bool = True) -> Resident | None:

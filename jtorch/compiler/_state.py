@@ -96,9 +96,7 @@ class State:
         self.every = not self.names.isdisjoint(_DYNAMIC)
         self.spared = frozenset(_TABLES) if not self.every and self.names.isdisjoint(_READS_TABLES) else frozenset()
         self.containers: list[tuple[Any, tuple, tuple]] = []  # (dict, list, set or deque; its keys; its values)
-        self.objects: list[
-            tuple[dict, int, tuple, tuple]
-        ] = []  # (attributes; how many; names, values of those that count)
+        self.objects: list[tuple[dict, int, tuple, tuple]] = []  # attributes; how many; names, values of what counts
         self.singles: list[tuple[Any, Any, Any]] = []  # (a namespace, name, value)
         self.spaces: list[tuple[Any, Any, int]] = []  # (a namespace, names that are looked up in it, how many it has)
         self.cells: list[tuple[Any, Any]] = []  # (closure cell, contents)

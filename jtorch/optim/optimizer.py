@@ -17,6 +17,7 @@ import numpy as np
 
 from jtorch._autograd.modes import enable_grad, no_grad
 from jtorch._runtime import dtypes, executor
+from jtorch._tensor.backward import clear_grads
 from jtorch._tensor.base import wrap
 from jtorch._tensor.creation import place
 from jtorch._tensor.tensor import Tensor
@@ -181,17 +182,7 @@ class Optimizer:
 
     def _zero_grad(self, set_to_none: bool) -> None:
         for group in self.param_groups:
-            for param in group["params"]:
-                if set_to_none:
-                    param.grad = None
-                    continue
-                if param.grad is None:
-                    continue
-                if param.grad.grad_fn is not None:
-                    param.grad.detach_()
-                else:
-                    param.grad.requires_grad_(False)
-                param.grad.zero_()
+            clear_grads(group["params"], set_to_none)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update. A closure computes the loss and its gradients anew; its result is returned."""

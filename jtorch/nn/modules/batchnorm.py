@@ -67,7 +67,7 @@ class _NormBase(Module):
                 init.zeros_(self.bias)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass's own, those of users too
 
     def extra_repr(self) -> str:
         return (

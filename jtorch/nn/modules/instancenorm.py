@@ -31,7 +31,7 @@ class _InstanceNorm(_NormBase):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def _get_no_batch_dim(self) -> int:
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass's own, those of users too
 
     def _load_from_state_dict(
         self,

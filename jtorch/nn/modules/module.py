@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jtorch
+from jtorch._tensor.backward import clear_grads
 from jtorch._tensor.tensor import Tensor
 from jtorch.nn.modules import _hooks, _pytree
 from jtorch.nn.modules._hooks import (
@@ -505,16 +506,7 @@ class Module(StateDictMixin):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients of all parameters, or with set_to_none=False fills them with zeros."""
-        for p in self.parameters():
-            if p.grad is not None:
-                if set_to_none:
-                    p.grad = None
-                else:
-                    if p.grad.grad_fn is not None:
-                        p.grad.detach_()
-                    else:
-                        p.grad.requires_grad_(False)
-                    p.grad.zero_()
+        clear_grads(self.parameters(), set_to_none)
 
     # -- call
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections import deque
 from multiprocessing.connection import Connection, wait
 from pickle import dumps
@@ -20,7 +21,7 @@ from jtorch.utils.data._utils.worker import ExceptionWrapper, Job, receive
 _JOIN_GRACE = 5.0  # seconds that a worker has to end by itself
 
 
-class BaseIterator:
+class BaseIterator(ABC):
     """What both kinds share. Each iterator draws one seed from the loader's generator (or the global one)."""
 
     _profile_name: str  # what profiles call the fetching of a batch: torch's name of the class
@@ -48,8 +49,9 @@ class BaseIterator:
         self._sampler_iter = iter(self._index_sampler)
         self._num_yielded = 0
 
+    @abstractmethod
     def _next_data(self) -> Any:
-        raise NotImplementedError
+        """The next batch."""
 
     def __next__(self) -> Any:
         with torch.autograd.profiler.record_function(self._profile_name):
