@@ -14,7 +14,7 @@ def interrupted():
     return _interrupted
 
 
-def _interrupted(n: int, fn: Callable[[], object]) -> int | None:
+def _interrupted(n: int, fn: Callable[..., object], *args: object) -> int | None:
     """Calls fn with a KeyboardInterrupt at the n-th line of jtorch's own code, as a signal might bring it. The lines that
     ran where it came to its end before, else None.
 
@@ -37,7 +37,7 @@ def _interrupted(n: int, fn: Callable[[], object]) -> int | None:
 
     sys.settrace(call)
     try:
-        fn()
+        fn(*args)
     except KeyboardInterrupt:
         pass
     finally:

@@ -557,7 +557,7 @@ def test_a_step_happens_or_does_not(interrupted):
         x = torch.ones(1, 3)
         for _ in range(4):
             step(x)
-        lines = interrupted(stop_at, lambda: step(x))
+        lines = interrupted(stop_at, step, x)
         return [p.sum().item() for p in net.parameters()], lines
 
     states = set()

@@ -613,7 +613,7 @@ def test_an_interrupt_leaves_a_state_of_before_or_after(interrupted, looked_at, 
         while True:
             if looked_at:
                 state()
-            ended = interrupted(stop, lambda: step(x))
+            ended = interrupted(stop, step, x)
             now = state()
             places = [i for i, r in enumerate(right) if np.allclose(now, r, rtol=1e-4, atol=1e-5)]
             assert places, (stop, now)
