@@ -28,23 +28,25 @@ from jtorch._runtime.executor import execution as execution
 from jtorch._tensor import composites as _composites
 from jtorch._tensor import creation as _creation
 from jtorch._tensor import derive as _derive
+from jtorch._tensor import from_data as _from_data
 from jtorch._tensor import functions as _functions
 from jtorch._tensor import histograms as _histograms
 from jtorch._tensor import methods as _methods
 from jtorch._tensor import operators as _operators
 from jtorch._tensor import random as _random
+from jtorch._tensor import ranges as _ranges
 from jtorch._tensor import reshaping as _reshaping
 from jtorch._tensor import views as _views
 from jtorch._tensor import windows as _windows
-from jtorch._tensor.creation import channels_last as channels_last
-from jtorch._tensor.creation import channels_last_3d as channels_last_3d
-from jtorch._tensor.creation import contiguous_format as contiguous_format
-from jtorch._tensor.creation import layout as layout
-from jtorch._tensor.creation import memory_format as memory_format
-from jtorch._tensor.creation import preserve_format as preserve_format
-from jtorch._tensor.creation import sparse_coo as sparse_coo
-from jtorch._tensor.creation import sparse_csr as sparse_csr
-from jtorch._tensor.creation import strided as strided
+from jtorch._tensor.placing import channels_last as channels_last
+from jtorch._tensor.placing import channels_last_3d as channels_last_3d
+from jtorch._tensor.placing import contiguous_format as contiguous_format
+from jtorch._tensor.placing import layout as layout
+from jtorch._tensor.placing import memory_format as memory_format
+from jtorch._tensor.placing import preserve_format as preserve_format
+from jtorch._tensor.placing import sparse_coo as sparse_coo
+from jtorch._tensor.placing import sparse_csr as sparse_csr
+from jtorch._tensor.placing import strided as strided
 from jtorch._tensor.printing import set_printoptions as set_printoptions
 from jtorch._tensor.random import Generator as Generator
 from jtorch._tensor.random import fork_rng as fork_rng
@@ -60,7 +62,9 @@ if _TYPE_CHECKING:
 
 globals().update({_d.name: _d for _d in _dtypes.ALL} | _dtypes.ALIASES)
 globals().update(_derive.functions())
-for _room in (_views, _reshaping, _functions, _creation, _windows, _histograms, _random, _composites):
+for _room in (
+    _views, _reshaping, _functions, _creation, _from_data, _ranges, _windows, _histograms, _random, _composites,
+):  # fmt: skip
     globals().update(_room.FUNCTIONS)
 globals().update(_operators.divisions())
 pow = _operators.pow_

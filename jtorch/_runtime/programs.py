@@ -193,7 +193,9 @@ class Numbers:
 
     def __init__(self, keys: list[int], dtype, where: devices.device):
         self.get, self.dtype, self.where = _getter(keys), dtype, where
-        self.last, self.array, self.placed = (), (), True  # nothing is passed where there are none
+        self.last: tuple = ()
+        self.array: Any = ()  # nothing is passed where there are none
+        self.placed = True
 
     def __call__(self, numbers: dict) -> Any:
         found = self.get(numbers)

@@ -10,7 +10,7 @@ from jtorch._runtime.dtypes import dtype
 from jtorch._stubs import return_types
 from jtorch._stubs.words import Device, Number
 from jtorch._tensor.base import Tensor
-from jtorch._tensor.creation import layout, memory_format
+from jtorch._tensor.placing import layout, memory_format
 from jtorch._tensor.random import Generator
 
 class Attached:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jtorch._runtime import devices, dtypes
 from jtorch._runtime.jax_internals import ArrayImpl
-from jtorch._tensor import creation
+from jtorch._tensor import placing
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.storage import value_of
 
@@ -38,8 +38,8 @@ def span_of(v) -> tuple[int, int] | None:
 def outside(index: Any, size: int, low: int = 0) -> int | None:
     """An element of an index tensor that is not in [low, size), if that can be told without waiting."""
     found = span(index)
-    if creation.log is not None and isinstance(index, Tensor):
-        creation.log.bounds.append((index._value, low, size))
+    if placing.log is not None and isinstance(index, Tensor):
+        placing.log.bounds.append((index._value, low, size))
     if found is None or (found[0] >= low and found[1] < size):
         return None
     return found[0] if found[0] < low else found[1]

@@ -145,7 +145,7 @@ class Tensor(Attached):
     @property
     def layout(self):
         """Always torch.strided."""
-        from jtorch._tensor.creation import strided
+        from jtorch._tensor.placing import strided
 
         return strided
 

@@ -19,7 +19,7 @@ from jtorch._ops._common import wrap_dim
 from jtorch._ops.registry import OPS
 from jtorch._runtime import dtypes
 from jtorch._runtime.executor import T
-from jtorch._tensor import creation, views
+from jtorch._tensor import parts, placing, views
 from jtorch._tensor.at_hand import outside
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.derive import FUNCTIONS as OP
@@ -88,7 +88,7 @@ def _checked(f: Callable, check: Callable, names: tuple[str, ...]) -> Callable:
         if index.__class__ is Tensor and index._value.array is not None:
             try:  # the usual case in a few steps: indices met before, inside
                 low, high = index._value.span
-                sure = creation.log is None and low >= 0 and high < args[0]._value.aval.shape[args[1]]
+                sure = placing.log is None and low >= 0 and high < args[0]._value.aval.shape[args[1]]
             except (AttributeError, IndexError, TypeError):
                 sure = False
             if not sure:
@@ -126,7 +126,7 @@ def _stack_held(tensors: Any, dim: Any = 0) -> Tensor | None:
         if v is None or v.aval is not a or v.array.__class__ is not np.ndarray or v.node is not None or v.slot != -1:
             return None
         arrays.append(v.array)
-    whole = len(arrays) * a.numel * a.dtype.itemsize <= creation.HELD_BYTES and a.strides is None
+    whole = len(arrays) * a.numel * a.dtype.itemsize <= placing.HELD_BYTES and a.strides is None
     # A compiled function's replay, a profile and inference_mode's marks go by what is recorded.
     if not whole or T.region is not None or T.observer is not None or T.inference:
         return None
@@ -136,7 +136,7 @@ def _stack_held(tensors: Any, dim: Any = 0) -> Tensor | None:
         made = np.concatenate(arrays).reshape(len(arrays), *a.shape)
     else:
         made = np.stack(arrays, dim)
-    return creation.wrap(creation.place(made, a.dtype, a.device, own=True))
+    return placing.wrap(placing.place(made, a.dtype, a.device, own=True))
 
 
 def _stack(f: Callable) -> Callable:
@@ -239,7 +239,7 @@ def _firm(
 def _all_finite(r: Tensor, ex: str) -> bool:
     r = r.detach()
     if ex == "lu_factor_ex":  # a zero on the diagonal is finite
-        return bool((views.diagonal(r, 0, -2, -1) != 0).all().item())
+        return bool((parts.diagonal(r, 0, -2, -1) != 0).all().item())
     return bool(call("isfinite", r).all().item())
 
 
@@ -275,7 +275,7 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
 
 def linalg_diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The diagonal of the last two dims, or two others, as a view."""
-    return views.diagonal(A, offset, dim1, dim2)
+    return parts.diagonal(A, offset, dim1, dim2)
 
 
 def constant_pad_nd(input: Tensor, pad, value: float = 0) -> Tensor:

@@ -12,11 +12,12 @@ from jtorch._ops.specialise import broadcast_shapes
 from jtorch._runtime import dtypes
 from jtorch._runtime.avals import Size
 from jtorch._runtime.executor import T
-from jtorch._tensor import views
+from jtorch._tensor import parts, sharing
 from jtorch._tensor.base import Tensor
-from jtorch._tensor.creation import _OutOp, copy_out, place, wrap
+from jtorch._tensor.creation import _OutOp
 from jtorch._tensor.derive import FUNCTIONS as OP
-from jtorch._tensor.derive import call, can_cast, check_in_place
+from jtorch._tensor.derive import call, can_cast, check_in_place, copy_out
+from jtorch._tensor.placing import place, wrap
 from jtorch._tensor.storage import tag, value_of, write
 
 
@@ -281,7 +282,7 @@ def meshgrid(*tensors: Tensor, indexing: str | None = None) -> tuple[Tensor, ...
 
 def sum_to_size(self: Tensor, *size) -> Tensor:
     """The sum over the dims that broadcasting from `size` would have made."""
-    size = views._ints(size)
+    size = sharing.ints(size)
     lead = self.ndim - len(size)
     if lead < 0 or any(n not in (1, self.shape[lead + i]) for i, n in enumerate(size)):
         raise RuntimeError(f"size {{{list(size)}}} is not expandable to size {{{list(self.shape)}}}.")
@@ -298,7 +299,7 @@ def diag(input: Tensor, diagonal: int = 0, *, out=None) -> Tensor:
     if input.ndim == 1:
         r = call("diag.embed", input, diagonal)
     elif input.ndim == 2:
-        r = views.diagonal(input, diagonal).clone()
+        r = parts.diagonal(input, diagonal).clone()
     else:
         raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
     return r if out is None else copy_out(r, out, _OutOp("diag"))

@@ -16,10 +16,12 @@ from jtorch._runtime.jax_internals import put
 from jtorch._tensor import index_plan
 from jtorch._tensor.at_hand import outside
 from jtorch._tensor.base import Tensor, new
-from jtorch._tensor.creation import cast_array, check_number, full, tensor
+from jtorch._tensor.creation import full
 from jtorch._tensor.derive import FUNCTIONS, cast, check_in_place, values_of
+from jtorch._tensor.from_data import cast_array, check_number, tensor
+from jtorch._tensor.parts import alias_of, select_at, slice_at
 from jtorch._tensor.storage import alias, value_of, write, write_view
-from jtorch._tensor.views import alias_of, select_at, slice_at, too_few_sizes, unsqueeze
+from jtorch._tensor.views import too_few_sizes, unsqueeze
 
 
 def _is_tensor(x) -> bool:

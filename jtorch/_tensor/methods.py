@@ -15,20 +15,18 @@ from jtorch._runtime import devices, dtypes, executor
 from jtorch._runtime.avals import aval
 from jtorch._runtime.executor import T, Value
 from jtorch._tensor.base import Tensor, new
-from jtorch._tensor.creation import (
-    _dense_like,
+from jtorch._tensor.creation import _dense_like, format_strides
+from jtorch._tensor.derive import FUNCTIONS, cast, check_in_place, store_in_place, values_of
+from jtorch._tensor.from_data import check_number, tensor
+from jtorch._tensor.placing import (
     as_dtype,
     channels_last,
     channels_last_3d,
-    check_number,
     contiguous_format,
-    format_strides,
     place,
     preserve_format,
-    tensor,
     wrap,
 )
-from jtorch._tensor.derive import FUNCTIONS, cast, check_in_place, store_in_place, values_of
 from jtorch._tensor.storage import alias, copied_over, detached, storage_of, tag, value_of, write, zeroed
 
 
@@ -289,9 +287,9 @@ def set_(self: Tensor, source=None, storage_offset: int = 0, size=None, stride=N
 
 def resize_(self: Tensor, *sizes, memory_format=contiguous_format) -> Tensor:
     """Gives this tensor another size, keeping the first elements in memory; new ones are zeros."""
-    from jtorch._tensor.views import _ints
+    from jtorch._tensor.sharing import ints
 
-    size = _ints(sizes, "resize_")
+    size = ints(sizes, "resize_")
     if size == tuple(self.shape):
         return self
     if min(size, default=0) < 0:
@@ -470,7 +468,7 @@ def numpy_ufunc(self: Tensor, ufunc, method: str, *inputs: Any, **kwargs: Any):
     if kwargs.get("out") is not None:
         kwargs["out"] = tuple(o.numpy() if isinstance(o, Tensor) else o for o in kwargs["out"])
     result = getattr(ufunc, method)(*arrays, **kwargs)
-    from jtorch._tensor.creation import from_numpy
+    from jtorch._tensor.from_data import from_numpy
 
     if isinstance(result, tuple):
         return tuple(from_numpy(np.asarray(r)) for r in result)

@@ -11,8 +11,8 @@ from jtorch._runtime import dtypes
 from jtorch._runtime.dtypes import INTEGRAL
 from jtorch._tensor import derive
 from jtorch._tensor.base import Tensor
-from jtorch._tensor.creation import tensor
 from jtorch._tensor.derive import FUNCTIONS, OPS, generate
+from jtorch._tensor.from_data import tensor
 
 # Exponents that are part of the program: x * x and its like run far faster than a general power.
 _STATIC_EXPONENTS = frozenset((0, 1, 2, 3, 4, -1, -2, 0.5, -0.5, 1.5))

@@ -15,11 +15,12 @@ from jtorch._ops.specialise import broadcast_shapes
 from jtorch._runtime import devices, draws, draws_rejection, dtypes, generator
 from jtorch._runtime.generator import Generator as HostGenerator
 from jtorch._runtime.generator import default_generator
-from jtorch._tensor import creation
+from jtorch._tensor import creation, placing
 from jtorch._tensor.base import Tensor
-from jtorch._tensor.creation import _like, copy_out, given_size, place, sizes, wrap
+from jtorch._tensor.creation import _like, given_size, sizes
 from jtorch._tensor.creation import _OutOp as OutOp
-from jtorch._tensor.derive import call, check_in_place, store_in_place, type_word
+from jtorch._tensor.derive import call, check_in_place, copy_out, store_in_place, type_word
+from jtorch._tensor.placing import place, wrap
 from jtorch._tensor.storage import copied_over, value_of
 
 
@@ -53,8 +54,8 @@ _seed = [default_generator.initial_seed()]
 
 
 def _stream(g, where) -> HostGenerator:
-    if creation.log is not None:  # what draws is not `_drawn`: it could not be made again
-        creation.log.stray = True
+    if placing.log is not None:  # what draws is not `_drawn`: it could not be made again
+        placing.log.stray = True
     if g is not None:
         if not isinstance(g, HostGenerator):
             raise TypeError(f"expected a torch.Generator, but got {type(g).__name__}")
@@ -134,7 +135,7 @@ def fork_rng(
 
 def _drawn(where, shape, dtype, g, host, key_draw, requires_grad=False) -> Tensor:
     """A tensor drawn on a device: `host(generator)` gives NumPy numbers, `key_draw(key)` JAX ones."""
-    if creation.log is not None:
+    if placing.log is not None:
         return _logged(lambda: _drawn(where, shape, dtype, g, host, key_draw), requires_grad)
     stream = _stream(g, where)
     creation.check_size(shape, dtype)
@@ -151,11 +152,11 @@ def _drawn(where, shape, dtype, g, host, key_draw, requires_grad=False) -> Tenso
 
 def _logged(draw: Callable[[], Tensor], requires_grad: bool) -> Tensor:
     """A draw of which a watched function's replay is told how to make it again."""
-    watcher, creation.log = creation.log, None
+    watcher, placing.log = placing.log, None
     try:
         t = draw()
     finally:
-        creation.log = watcher
+        placing.log = watcher
     watcher.draws.append((t._value, lambda: draw()._value))
     if requires_grad:
         t.requires_grad = True
@@ -187,7 +188,7 @@ def rand(
         raise NotImplementedError(f"\"check_uniform_bounds\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
     if d.is_complex:
         pair = rand(*shape, 2, generator=generator, dtype=d.to_real(), device=where)
-        from jtorch._tensor.views import view_as_complex
+        from jtorch._tensor.dtype_views import view_as_complex
 
         t = view_as_complex(pair).clone()
         return t.requires_grad_() if requires_grad else t
@@ -220,7 +221,7 @@ def randn(
         raise NotImplementedError(f"\"normal_kernel_cpu\" not implemented for '{dtypes.SCALAR_NAMES[d]}'")
     if d.is_complex:
         pair = randn(*shape, 2, generator=generator, dtype=d.to_real(), device=where) * (0.5**0.5)
-        from jtorch._tensor.views import view_as_complex
+        from jtorch._tensor.dtype_views import view_as_complex
 
         t = view_as_complex(pair).clone()
         return t.requires_grad_() if requires_grad else t

@@ -7,12 +7,12 @@ import functools
 import numpy as np
 
 from jtorch._runtime.executor import T
-from jtorch._tensor import views
+from jtorch._tensor import parts, views
 from jtorch._tensor.base import Tensor
-from jtorch._tensor.creation import _OutOp, copy_out
-from jtorch._tensor.derive import check_in_place
+from jtorch._tensor.creation import _OutOp
+from jtorch._tensor.derive import check_in_place, copy_out
+from jtorch._tensor.parts import alias_of
 from jtorch._tensor.storage import storage_of, tag, value_of
-from jtorch._tensor.views import alias_of
 
 
 def _become(self: Tensor, view: Tensor) -> Tensor:
@@ -45,8 +45,8 @@ def _in_place(name: str):
 
 
 def _contiguous_copy(t: Tensor) -> Tensor:
-    from jtorch._tensor.creation import contiguous_format
     from jtorch._tensor.methods import clone
+    from jtorch._tensor.placing import contiguous_format
 
     return clone(t, memory_format=contiguous_format)
 
@@ -69,7 +69,7 @@ _VIEWS = {
         "as_strided", "diagonal", "narrow", "permute", "select", "split", "split_with_sizes", "squeeze", "t", "transpose",
         "unbind", "unsqueeze", "view_as_complex", "view_as_real",
     )
-} | {"slice": views.slice_, "expand": views.expand, "view": views.view, "unfold": views.unfold, "alias": alias_of, "detach": Tensor.detach}  # fmt: skip
+} | {"slice": parts.slice_, "expand": views.expand, "view": views.view, "unfold": parts.unfold, "alias": alias_of, "detach": Tensor.detach}  # fmt: skip
 COPIES = {f"{name}_copy": _copying(f"{name}_copy", f) for name, f in _VIEWS.items()}
 
 
@@ -99,7 +99,7 @@ def slice_scatter(
     """A copy of `input` with `src` in a slice along a dim."""
 
     def part(t):
-        return views.slice_(t, dim, start, end, step)
+        return parts.slice_(t, dim, start, end, step)
 
     return _with_part(input, part, src)
 
@@ -125,7 +125,7 @@ def fill_diagonal_(self: Tensor, fill_value, wrap: bool = False) -> Tensor:
         row, col = divmod(np.arange(0, rows * cols, cols + 1), cols)
         self[row, col] = fill_value
         return self
-    views.as_strided(self, (min(self.shape),), (sum(self.stride()),), self._offset).fill_(fill_value)
+    parts.as_strided(self, (min(self.shape),), (sum(self.stride()),), self._offset).fill_(fill_value)
     return self
 
 

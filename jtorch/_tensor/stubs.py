@@ -36,8 +36,8 @@ _IMPORTS = {
     "Any": "typing", "Self": "typing", "overload": "typing", "NamedTuple": "typing", "TypeAlias": "typing",
     "Callable": "collections.abc", "Iterable": "collections.abc", "Sequence": "collections.abc",
     "Number": "jtorch._stubs.words", "Device": "jtorch._stubs.words", "return_types": "jtorch._stubs",
-    "Tensor": "jtorch._tensor.base", "Generator": "jtorch._tensor.random", "layout": "jtorch._tensor.creation",
-    "memory_format": "jtorch._tensor.creation", "Size": "jtorch._runtime.avals", "dtype": "jtorch._runtime.dtypes",
+    "Tensor": "jtorch._tensor.base", "Generator": "jtorch._tensor.random", "layout": "jtorch._tensor.placing",
+    "memory_format": "jtorch._tensor.placing", "Size": "jtorch._runtime.avals", "dtype": "jtorch._runtime.dtypes",
     "device": "jtorch._runtime.devices",
 }  # fmt: skip
 _WORDS = """

@@ -11,7 +11,7 @@ from jtorch._autograd.modes import enable_grad
 from jtorch._runtime.dtypes import FLOATING
 from jtorch._tensor.backward import grad
 from jtorch._tensor.base import Tensor
-from jtorch._tensor.creation import from_numpy, tensor
+from jtorch._tensor.from_data import from_numpy, tensor
 
 
 class GradcheckError(RuntimeError):

@@ -16,7 +16,7 @@ import jax
 from jtorch._runtime import executor
 from jtorch._runtime.executor import T
 from jtorch._runtime.jax_internals import outside_traces
-from jtorch._tensor import creation
+from jtorch._tensor import placing
 from jtorch._tensor.methods import user_state
 from jtorch.compiler import _resident, _state
 from jtorch.compiler._replay import Recording, Replay
@@ -185,10 +185,10 @@ class Compiled:
         rates = self._rates(state)
         recording = Recording(state, given.leaves)
         recording.rates = rates
-        creation.log = recording
+        placing.log = recording
 
         def finish(result, region):
-            creation.log = None
+            placing.log = None
             fresh = any(code not in self._codes for code in watch.codes)
             self._note(watch)
             if fresh or self._why is not None:
@@ -215,7 +215,7 @@ class Compiled:
         try:
             return self._record(args, kwargs, watch, finish)[0]
         finally:
-            creation.log = None
+            placing.log = None
 
     def _note(self, watch: Watch) -> None:
         self._watched = True

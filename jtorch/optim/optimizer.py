@@ -19,7 +19,7 @@ from jtorch._autograd.modes import enable_grad, no_grad
 from jtorch._runtime import dtypes, executor
 from jtorch._tensor.backward import clear_grads
 from jtorch._tensor.base import wrap
-from jtorch._tensor.creation import place
+from jtorch._tensor.placing import place
 from jtorch._tensor.tensor import Tensor
 
 ParamsT = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]

@@ -14,7 +14,7 @@ from typing import Any
 
 from jtorch._runtime import dtypes
 from jtorch._runtime.dtypes import dtype as _dtype
-from jtorch._tensor import creation
+from jtorch._tensor import creation, from_data, placing, ranges
 from jtorch._tensor.tensor import Tensor
 
 __all__ = [
@@ -48,7 +48,7 @@ def _window(name: str = "", shortest: int = 2) -> Callable[[Callable[..., Shape]
             dtype = dtype or dtypes.get_default_dtype()
             if M < 0:
                 raise ValueError(f"{called} requires non-negative window length, got M={M}")
-            if layout is not None and layout is not creation.strided:
+            if layout is not None and layout is not placing.strided:
                 raise ValueError(f"{called} is implemented for strided tensors only, got: {layout}")
             if dtype not in (dtypes.float32, dtypes.float64):
                 raise ValueError(f"{called} expects float32 or float64 dtypes, got: {dtype}")
@@ -56,7 +56,7 @@ def _window(name: str = "", shortest: int = 2) -> Callable[[Callable[..., Shape]
             options: dict[str, Any] = {"dtype": dtype, "device": device, "requires_grad": requires_grad}
             if shortest > M:
                 return creation.ones((M,), **options)
-            return shape(creation.linspace(first, last, M, **options))
+            return shape(ranges.linspace(first, last, M, **options))
 
         common = inspect.signature(window, follow_wrapped=False).parameters.values()
         place, *shared = [p for p in common if p.kind is not inspect.Parameter.VAR_KEYWORD]
@@ -113,7 +113,7 @@ def kaiser(M: int, sym: bool, *, beta: float = 12.0) -> Shape:
         raise ValueError(f"beta must be non-negative, got: {beta} instead.")
 
     def shape(x: Tensor) -> Tensor:
-        top = creation.tensor(beta, dtype=x.dtype, device=x.device)
+        top = from_data.tensor(beta, dtype=x.dtype, device=x.device)
         return (top * top - x * x).clamp(min=0).sqrt().i0() / top.i0()
 
     return -beta, beta * (-1 + 2 * (M - 1) / _span(M, sym)) if M > 1 else 0.0, shape
@@ -123,8 +123,8 @@ def _cosines(M: int, sym: bool, weights: list[float]) -> Shape:
     """weights[i] * cos(i * x) with alternating signs, summed, x over a full turn."""
 
     def shape(x: Tensor) -> Tensor:
-        signed = creation.tensor([(-1) ** i * w for i, w in enumerate(weights)], dtype=x.dtype, device=x.device)
-        multiples = creation.arange(len(weights), dtype=x.dtype, device=x.device)
+        signed = from_data.tensor([(-1) ** i * w for i, w in enumerate(weights)], dtype=x.dtype, device=x.device)
+        multiples = ranges.arange(len(weights), dtype=x.dtype, device=x.device)
         return (signed.unsqueeze(-1) * (multiples.unsqueeze(-1) * x).cos()).sum(0)
 
     return 0, 2 * math.pi * (M - 1) / _span(M, sym) if M > 1 else 0.0, shape

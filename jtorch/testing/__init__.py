@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jtorch._runtime import dtypes
-from jtorch._tensor.creation import as_tensor
+from jtorch._tensor.from_data import as_tensor
 from jtorch._tensor.tensor import Tensor
 
 _RELATIVE = {
