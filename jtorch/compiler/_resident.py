@@ -234,7 +234,8 @@ class Resident:
         self.floats, self.ints, number = run_time_numbers(
             (n for s in ops for n in s.numbers if n[1] in known), self.where
         )
-        self.numbers = dict(replay.numbers)
+        self.numbers, self.rates = dict(replay.numbers), []
+        self.tail: list = []  # constants, and the numbers as arrays
         compute = body(ops)
         carried, packs, n_large = len(self.carried), self.packs, len(self.large)
         large_slots = [read[i] for i in self.large]
@@ -359,8 +360,11 @@ class Resident:
     def _go(self, arguments: list[Tensor], arrays: list, kept: list, rates: list) -> Any:
         began = time.perf_counter()
         replay = self.replay
-        for (_, at), rate in zip(replay.rates, rates, strict=True):
-            self.numbers[at] = rate
+        if not (self.tail and self.floats.placed and self.ints.placed and all(map(is_, rates, self.rates))):
+            self.rates = rates
+            self.numbers.update((at, rate) for (_, at), rate in zip(replay.rates, rates, strict=True))
+            constants = [array for array, _ in self.constants]
+            self.tail = [*constants, self.floats(self.numbers), self.ints(self.numbers)]
         given = self._carry()
         if kept:
             given += kept
@@ -368,7 +372,7 @@ class Resident:
         if self.drawn:
             drawn = [draw().array for draw in replay.draws]
             given += [drawn[i] for i, _ in self.drawn]
-        given += [*(array for array, _ in self.constants), self.floats(self.numbers), self.ints(self.numbers)]
+        given += self.tail
         rest = [Value(a) for _, a, _ in replay.rest]
         if self.lazy:
             self._attach(rest, arguments)
