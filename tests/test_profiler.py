@@ -11,9 +11,10 @@ import pytest
 
 import jtorch as torch
 from jtorch import nn
+from jtorch._ops.registry import OPS
 from jtorch._profiling import hlo
 from jtorch._runtime import executor, programs
-from jtorch._tensor.derive import GENERATED
+from jtorch._tensor.derive import GENERATED, generate
 from jtorch.autograd import profiler as autograd_profiler
 from jtorch.profiler import ProfilerAction, profile, record_function, schedule, tensorboard_trace_handler
 
@@ -114,18 +115,29 @@ def test_compiling_has_rows_of_its_own(mode):
 
 
 def test_nothing_is_left_behind():
-    before = [f.__code__ for _, f in GENERATED]
+    before = [f.__code__ for f in GENERATED]
     with pytest.raises(ZeroDivisionError):
         with profile() as p:
             torch.ones(2).exp()
             with record_function("broken"):
                 1 / 0
     assert executor.T.observer is None
-    assert [f.__code__ for _, f in GENERATED] == before
+    assert [f.__code__ for f in GENERATED] == before
     assert {"aten::exp", "broken"} <= set(averages(p))
     with record_function("after"):
         torch.ones(2).exp().tolist()
     assert "after" not in averages(p)
+
+
+def test_operations_that_are_made_in_a_profile_are_in_it():
+    """Some are made when they are first used."""
+    x = torch.ones(2)
+    with profile() as p:
+        f = generate(OPS["exp"])
+        plain = GENERATED[-1].__globals__["_plain"].__code__
+        f(x)
+    assert averages(p)["aten::exp"].count == 1
+    assert GENERATED.pop().__code__ is plain
 
 
 def test_functions_keep_their_defaults_and_errors_in_a_profile():

@@ -94,7 +94,7 @@ def test_programs_are_dropped():
     assert most <= 60
 
 
-@pytest.mark.skipif("JTORCH_SLOW_TESTS" not in os.environ, reason="twenty minutes: set JTORCH_SLOW_TESTS")
+@pytest.mark.skipif("JTORCH_SLOW_TESTS" not in os.environ, reason="ten minutes: set JTORCH_SLOW_TESTS")
 def test_ten_thousand_shapes():
     """About 2 MB a program and 1500 programs at most: 3.5 GiB."""
     most, mib = churn(10_000, MAX_COMPILED)

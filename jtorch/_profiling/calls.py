@@ -13,7 +13,7 @@ from jtorch._ops.registry import Op
 from jtorch._profiling import names
 from jtorch._runtime import executor
 from jtorch._tensor.base import Tensor
-from jtorch._tensor.derive import GENERATED
+from jtorch._tensor.derive import GENERATED, ON_GENERATED
 
 
 def _front() -> Any:
@@ -55,18 +55,24 @@ def _shape(x: Any) -> list:
     return []
 
 
+def _cover(f: Any) -> None:
+    scope = f.__globals__
+    if "_plain" not in scope:
+        plain = FunctionType(f.__code__, scope, f.__name__, f.__defaults__, f.__closure__)
+        plain.__kwdefaults__, plain.__qualname__ = f.__kwdefaults__, f.__qualname__
+        scope["_plain"], scope["_called"] = plain, _called
+    f.__code__ = _FRONT
+
+
 def put_in_front() -> None:
-    """Has every operation's calls told to the recorder."""
-    for _, f in GENERATED:
-        scope = f.__globals__
-        if "_plain" not in scope:
-            plain = FunctionType(f.__code__, scope, f.__name__, f.__defaults__, f.__closure__)
-            plain.__kwdefaults__, plain.__qualname__ = f.__kwdefaults__, f.__qualname__
-            scope["_plain"], scope["_called"] = plain, _called
-        f.__code__ = _FRONT
+    """Has every operation's calls told to the recorder, also of those operations that are made from now on."""
+    for f in GENERATED:
+        _cover(f)
+    ON_GENERATED.append(_cover)
 
 
 def take_away() -> None:
     """Leaves the operations as they were."""
-    for _, f in GENERATED:
+    ON_GENERATED.remove(_cover)
+    for f in GENERATED:
         f.__code__ = f.__globals__["_plain"].__code__

@@ -59,19 +59,18 @@ def compiler_options(where: devices.device, quick: bool) -> dict | None:
     return chosen if jax.__version__ == MEASURED else {n: v for n, v in chosen.items() if option_is_known(n, v)}
 
 
-def bound(where: devices.device, alone: bool = False) -> dict[str, Any]:
+def bound(where: devices.device) -> dict[str, Any]:
     """What `jax.jit` is told for results that are bound to a device ("committed") as the inputs are.
 
     JAX does not bind what depends on no input, and compiles programs anew when such an input of theirs is replaced by
     a result of their own. Told where its inputs are, a program is the same whether one comes as a NumPy array or placed.
-    alone: there are no inputs; the results go to `where`.
     """
-    only = devices.is_only(where)
-    sharding = jax_internals.single_device(devices.to_jax(where)) if only or alone else None
-    if only:
+    if devices.is_only(where):
+        sharding = jax_internals.single_device(devices.to_jax(where))
         return {"in_shardings": sharding, "out_shardings": sharding}
-    # Arrays may be spread over several devices, and the results with them: no input is left out as if there were none.
-    return {"out_shardings": sharding, "keep_unused": True}
+    # Arrays may be spread over several devices, and the results with them: what depends on no input goes with any, so it
+    # is bound to none. But no input is left out as if there were none.
+    return {"keep_unused": True}
 
 
 MEASURED = "0.10.2"  # the JAX that the options were chosen with
@@ -184,7 +183,7 @@ class Kernel:
             kernel.__name__ = kernel.__qualname__ = self.name.replace(".", "_") or "kernel"
             where = self.out[0].device
             options = compiler_options(where, self._calls < WARM)
-            self._compiled = jitted = jax.jit(kernel, compiler_options=options, **bound(where, not self.inputs))
+            self._compiled = jitted = jax.jit(kernel, compiler_options=options, **bound(where))
             compiled.append(self)
             tally.kernels += 1
 

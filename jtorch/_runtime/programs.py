@@ -154,9 +154,9 @@ def body(ops: list[Step]) -> Callable[[dict, Callable], None]:
     return compute
 
 
-def how_compiled(where: devices.device, alone: bool = False) -> dict[str, Any]:
-    """What `jax.jit` is told of a program on a device. alone: it has no arrays as inputs."""
-    return {"compiler_options": compiler_options(where, False), **bound(where, alone)}
+def how_compiled(where: devices.device) -> dict[str, Any]:
+    """What `jax.jit` is told of a program on a device."""
+    return {"compiler_options": compiler_options(where, False), **bound(where)}
 
 
 def compile_apart(
@@ -262,7 +262,7 @@ class HotProgram:
         stats.hot_programs += 1
         self.compiled: jax.stages.Compiled | None = None
         self.fn = trace
-        self.call = jax.jit(trace, donate_argnums=(0,), **how_compiled(where, not given and not kept))
+        self.call = jax.jit(trace, donate_argnums=(0,), **how_compiled(where))
 
     def prepare(self, arrays, numbers):
         args = self.get_donated(arrays), self.get_kept(arrays), self.floats(numbers), self.ints(numbers)

@@ -26,7 +26,8 @@ from jtorch._tensor.base import Tensor, new
 from jtorch._tensor.storage import alias, value_of, write
 
 FUNCTIONS: dict[str, Callable] = {}  # by operation key
-GENERATED: list[tuple[Op, Any]] = []  # every generated function, for profiles to put themselves in front of
+GENERATED: list[Any] = []  # every generated function, for profiles to put themselves in front of
+ON_GENERATED: list[Callable[[Any], None]] = []  # told of functions that are made later, as a profile is while it is on
 _NUMPY_NAMES = {"dim": "axis", "keepdim": "keepdims"}
 _ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "x1": "input", "x2": "other"}
 _RETURN_TYPES: dict[tuple, Any] = {}
@@ -598,7 +599,9 @@ def generate(op: Op, operator: bool = False, raw: bool = False) -> Callable:
         scope[f"_d{i}"] = p.default
     exec(_code(_source(op, raw)), scope)
     f = scope["operation"]
-    GENERATED.append((op, f))
+    GENERATED.append(f)
+    for tell in ON_GENERATED:
+        tell(f)
     if op.varargs:
         f = _spread(op, f)
     f.__name__ = f.__qualname__ = op.name
