@@ -20,7 +20,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from itertools import starmap
 from sys import getrefcount
 from typing import Any, TypeVar
 
@@ -404,13 +403,11 @@ def _execute(end: Step, slots: tuple[int, ...]) -> ColdProgram | HotProgram:
     # From here on donated inputs are gone: the call and the storing of its results are one step in C, which no signal
     # handler can come between.
     if (T.arrays or _only_cpu()) and outside_traces():
-        args = program.prepare(T.arrays, T.numbers)
-        T.done.extend(map(program.order, starmap(program.call, (args,))))
+        T.done.extend(map(program.order, program.results(program.prepare(T.arrays, T.numbers))))
     else:
         with _at_once(T.device or devices.CPU):
-            args = program.prepare(T.arrays, T.numbers)
-            T.done.extend(map(program.order, starmap(program.call, (args,))))
-    program.ran()
+            T.done.extend(map(program.order, program.results(program.prepare(T.arrays, T.numbers))))
+    program.ran(T.done[0])
     stats.syncs += 1
     stats.operations += plan.size
     stats.run_seconds += time.perf_counter() - began

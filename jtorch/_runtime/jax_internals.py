@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-from jax._src import core, pjit
+from jax._src import core, lib, pjit
 from jax._src.interpreters import partial_eval
 from jax._src.lib import xla_client
 from jax.sharding import SingleDeviceSharding
@@ -105,6 +106,40 @@ def direct(compiled: jax.stages.Compiled) -> Callable:
         return compiled._executable.create_cpp_call(compiled._params) or compiled  # type: ignore[attr-defined]
     except AttributeError:
         return compiled
+
+
+def executable(compiled: jax.stages.Compiled) -> tuple[Callable, Callable, list[int]] | None:
+    """How to run a compiled program past JAX's call of it, which looks at each argument: what runs it on a list of arrays,
+    what makes arrays of what that gives, both in C, and the places of the arguments that it takes.
+
+    None where JAX's call does more than call it, or in a JAX whose inside is another.
+    """
+    try:
+        call = compiled._executable.unsafe_call  # type: ignore[attr-defined]
+        effects = call.ordered_effects or call.has_unordered_effects or call.has_host_callbacks or call.mut
+        constants = compiled._params.const_args  # type: ignore[attr-defined]
+        if effects or constants or call.pgle_profiler or not hasattr(_RESULTS, "consume_with_handlers"):
+            return None
+        finish = operator.methodcaller("consume_with_handlers", call.out_handler.handlers)
+        return call.xla_executable.execute_sharded, finish, sorted(call.kept_var_idx)
+    except AttributeError:
+        return None
+
+
+_RESULTS = getattr(getattr(lib, "_jax", None), "ExecuteResults", None)
+
+
+def usual(array: Any) -> Any:
+    """A jax array on the host as programs take one to be, row-major and in ordinary memory: a copy of any other."""
+    if type(array) is not ArrayImpl or array.is_deleted() or len(array.devices()) != 1:
+        return array
+    (device,) = array.devices()
+    if device.platform != "cpu":
+        return array
+    order = array.format.layout.major_to_minor
+    if order == tuple(range(array.ndim)) and array.sharding.memory_kind == device.default_memory().kind:
+        return array
+    return put(np.ascontiguousarray(array), device)
 
 
 def outside_traces() -> bool:

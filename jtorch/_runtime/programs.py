@@ -5,13 +5,15 @@ from __future__ import annotations
 import operator
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import starmap
 from typing import Any
 
 import jax
 import numpy as np
 
 from jtorch._runtime import devices
+from jtorch._runtime.calls import Call, getter
 from jtorch._runtime.donation import heirs
 from jtorch._runtime.heap import trim
 from jtorch._runtime.jax_internals import direct, forget, put
@@ -100,7 +102,11 @@ class ColdProgram:
         where = devices.to_jax(self.steps[0].kernel.out[0].device)
         return {i: put(a, where) if type(a) is np.ndarray else a for i, a in arrays.items()}, numbers
 
-    def ran(self):
+    def results(self, given):
+        """An iterator that runs the trace when it is asked for its only element."""
+        return starmap(self.call, (given,))
+
+    def ran(self, results):
         stats.cold += 1
 
     def call(self, env, numbers):
@@ -159,10 +165,8 @@ def how_compiled(where: devices.device) -> dict[str, Any]:
     return {"compiler_options": compiler_options(where, False), **bound(where)}
 
 
-def compile_apart(
-    jitted: Any, fn: Callable, where: devices.device, args: tuple
-) -> tuple[Callable, jax.stages.Compiled]:
-    """What calls a jitted function that was compiled for arguments like these, and what was compiled.
+def compile_apart(jitted: Any, fn: Callable, where: devices.device, args: Sequence) -> Call:
+    """A jitted function compiled for arguments like these.
 
     Compiling is apart from the first run so that neither takes memory beside what the other left free. What the program
     was compiled from is dropped, unless arrays may come that are spread over devices: then JAX compiles anew.
@@ -173,14 +177,7 @@ def compile_apart(
         jitted = direct(compiled)
         forget(fn)
     trim()
-    return jitted, compiled
-
-
-def _getter(keys: list[int]) -> Callable[[dict], tuple]:
-    """What takes the values of some keys out of a dict."""
-    if len(keys) > 1:
-        return operator.itemgetter(*keys)
-    return (lambda found: (found[keys[0]],)) if keys else lambda found: ()
+    return Call(jitted, where, compiled, args)
 
 
 class Numbers:
@@ -192,7 +189,7 @@ class Numbers:
     __slots__ = ("array", "dtype", "get", "last", "placed", "where")
 
     def __init__(self, keys: list[int], dtype, where: devices.device):
-        self.get, self.dtype, self.where = _getter(keys), dtype, where
+        self.get, self.dtype, self.where = getter(keys), dtype, where
         self.last: tuple = ()
         self.array: Any = ()  # nothing is passed where there are none
         self.placed = True
@@ -224,13 +221,12 @@ def run_time_numbers(
 class HotProgram:
     """A trace as one compiled program. `pairs`: an input that gives its memory away, the result that takes it.
 
-    What `call` gives, `order` brings into the order of `slots`: JAX gives a donated input's memory to the first result
+    What `results` gives, `order` brings into the order of `slots`: JAX gives a donated input's memory to the first result
     of its kind, so those that take come first.
     """
 
     __slots__ = (
-        "began", "call", "compiled", "donated", "floats", "fn", "get_donated", "get_kept", "ints", "kept", "name", "order", "visits",
-        "where", "why",
+        "began", "call", "donated", "floats", "fn", "get", "ints", "jitted", "kept", "name", "order", "visits", "where", "why",
     )  # fmt: skip
 
     def __init__(self, end: Step, slots: tuple[int, ...], pairs: list[tuple[int, int]], visits: int):
@@ -250,32 +246,39 @@ class HotProgram:
         self.order = list if made == list(slots) else operator.itemgetter(*(made.index(slot) for slot in slots))
         self.where = where = ops[0].kernel.out[0].device
         self.floats, self.ints, number = run_time_numbers((n for s in ops for n in s.numbers), where)
-        self.get_donated, self.get_kept = _getter(self.donated), _getter(self.kept)
-        given, kept = self.donated, self.kept
+        inputs = self.donated + self.kept
+        self.get = getter(inputs)
         compute = body(ops)
 
-        def trace(given_arrays, kept_arrays, floats, ints):
-            env = dict(zip(given, given_arrays, strict=True)) | dict(zip(kept, kept_arrays, strict=True))
-            compute(env, number(floats, ints))
+        def trace(*given):
+            env = dict(zip(inputs, given[:-2], strict=True))
+            compute(env, number(*given[-2:]))
             return [env[i] for i in made]
 
         stats.hot_programs += 1
-        self.compiled: jax.stages.Compiled | None = None
         self.fn = trace
-        self.call = jax.jit(trace, donate_argnums=(0,), **how_compiled(where))
+        self.jitted = jax.jit(trace, donate_argnums=tuple(range(len(self.donated))), **how_compiled(where))
+        self.call: Call | None = None  # until it is compiled
 
     def prepare(self, arrays, numbers):
-        args = self.get_donated(arrays), self.get_kept(arrays), self.floats(numbers), self.ints(numbers)
-        if self.compiled is None:
+        given = [*self.get(arrays), self.floats(numbers), self.ints(numbers)]
+        call = self.call
+        if call is None:
             self.began = time.perf_counter()
-            self.call, self.compiled = compile_apart(self.call, self.fn, self.where, args)
-        return args
+            call = self.call = compile_apart(self.jitted, self.fn, self.where, given)
+        return call.take(given)
+
+    def results(self, given):
+        """An iterator that runs the program when it is asked for its only element."""
+        return self.call.results(given)  # type: ignore[union-attr]
 
     def text(self) -> str:
         """XLA's form of the program."""
-        return (self.compiled and self.compiled.as_text()) or ""
+        compiled = self.call and self.call.compiled
+        return (compiled and compiled.as_text()) or ""
 
-    def ran(self):
+    def ran(self, results):
+        self.call.free(results)  # type: ignore[union-attr]
         stats.hot += 1
         if self.began is not None:
             seconds = time.perf_counter() - self.began

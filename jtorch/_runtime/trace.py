@@ -15,6 +15,7 @@ from typing import Any
 
 from jtorch._runtime import counts, kernel
 from jtorch._runtime.avals import Aval, of_array
+from jtorch._runtime.jax_internals import usual
 
 ref = weakref.ref
 get_ident = threading.get_ident
@@ -63,6 +64,7 @@ class Value:
 
 def of(array, node=None) -> Value:
     """A value that is there already."""
+    array = usual(array)
     value = Value(of_array(array), INFERENCE if T.inference else -1, node)
     value.array = array
     return value

@@ -18,7 +18,7 @@ import math
 import sys
 import time
 from collections import deque
-from itertools import chain, repeat, starmap
+from itertools import chain, repeat
 from operator import attrgetter, is_
 from typing import Any
 
@@ -29,6 +29,7 @@ import numpy as np
 from jtorch._autograd import graph
 from jtorch._runtime import executor
 from jtorch._runtime.avals import Aval
+from jtorch._runtime.calls import Call
 from jtorch._runtime.executor import T, Value
 from jtorch._runtime.jax_internals import outside_traces
 from jtorch._runtime.kernel import compiler_options
@@ -91,7 +92,7 @@ class Run:
         self.results: deque = deque()
         self.apart: dict[int, list] = {}  # packs that were taken apart
 
-    def begin(self, call: Any, given: list) -> None:
+    def begin(self, call: Call, given: list) -> None:
         """What is to be done next. What the values that refer to this run stand for is, from now on, what comes of it."""
         self.call, self.given = call, given
         self.apart.clear()
@@ -103,12 +104,14 @@ class Run:
         if not results:
             with lock:
                 if not results:
+                    given = self.call.take(self.given)
                     # Donated inputs are gone from here on: the call and the storing of what it gives are one step in C.
                     if outside_traces():
-                        results.extend(starmap(self.call, (self.given,)))
+                        results.extend(self.call.results(given))
                     else:
                         with jax.ensure_compile_time_eval():
-                            results.extend(starmap(self.call, (self.given,)))
+                            results.extend(self.call.results(given))
+                    self.call.free(results[0])
                     self.given = []
         return results[0]
 
@@ -257,8 +260,8 @@ class Resident:
         told = how_compiled(self.where)
         self.ran: set = set()  # programs that are compiled
         self.fn = step
-        self.plain = jax.jit(step, **told)
-        self.donating = jax.jit(step, donate_argnums=donated, **told) if donated else self.plain
+        self.plain = Call(jax.jit(step, **told), self.where)
+        self.donating = Call(jax.jit(step, donate_argnums=donated, **told), self.where) if donated else self.plain
 
     def _bytes(self, i: int) -> int:
         return self.avals[i].numel * self.avals[i].dtype.itemsize
@@ -425,7 +428,7 @@ class Resident:
     def _first(self, run: Run) -> list:
         """Runs a program that is to be compiled first."""
         began = time.perf_counter()
-        call, _ = compile_apart(run.call, self.fn, self.where, tuple(run.given))
+        call = compile_apart(run.call.jax, self.fn, self.where, run.given)
         if run.call is self.donating:
             self.donating = call
         if run.call is self.plain:

@@ -1,0 +1,105 @@
+"""Calling a compiled program, on the host in the least time.
+
+JAX's own call looks at each argument anew: what it is, on which device, in which layout. A trace knows that already, so
+its arrays go straight to XLA's executable. NumPy arrays, which JAX would place at some 2 us each, are copied into arrays
+that the program keeps for them; the copy is made again only where another array comes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import starmap
+from typing import Any
+
+import jax
+import numpy as np
+
+from jtorch._runtime import devices
+from jtorch._runtime.jax_internals import executable, put
+
+
+class _Kept:
+    """An array on the host that a program keeps for an input, and the NumPy array whose elements are in it.
+
+    XLA reads the memory anew at each run and gives results memory of their own, so it may be written in between.
+    """
+
+    __slots__ = ("array", "elements", "last")
+
+    def __init__(self, first: np.ndarray, where: Any):
+        self.array, self.last = put(first, where), first
+        address = self.array.unsafe_buffer_pointer() if first.nbytes else 0
+        memory: Any = (ctypes.c_char * first.nbytes).from_address(address)
+        self.elements = np.ndarray(first.shape, first.dtype, memory)
+
+    def hold(self, array: np.ndarray) -> jax.Array:
+        """The array with the elements of a NumPy array, of which nobody writes to one that was given."""
+        if self.last is not array:
+            self.elements[...] = array
+            self.last = array
+        return self.array
+
+
+def getter(keys: Sequence) -> Callable[[Any], tuple]:
+    """What takes some entries out of a dict or a sequence."""
+    if len(keys) > 1:
+        return operator.itemgetter(*keys)
+    return (lambda found: (found[keys[0]],)) if keys else lambda found: ()
+
+
+class Call:
+    """A program called with a flat list of arrays; `()` stands for one that it has no use for.
+
+    `results(take(arrays))` gives an iterator over its one list of results. Until that is asked for nothing has run, and
+    all that happens then happens in C, where no signal handler comes between. `free` is to follow.
+    """
+
+    __slots__ = ("_finish", "_kept", "_run", "_taken", "_takes", "_where", "compiled", "jax")
+
+    def __init__(
+        self, call: Callable, where: devices.device, compiled: jax.stages.Compiled | None = None, arrays: Sequence = ()
+    ):
+        """`call` is JAX's own; `compiled` what it calls where that is one program; `arrays` such as it will be given."""
+        self.jax, self.compiled, self._where = call, compiled, devices.to_jax(where)
+        self._run, self._finish, self._takes = call, None, None
+        self._kept: dict[int, _Kept] = {}  # by place among what the program takes
+        self._taken: dict[int, _Kept] | None = None  # the same while a run may still read them
+        past = compiled is not None and where is devices.CPU and devices.is_only(where)
+        found = executable(compiled) if past else None  # type: ignore[arg-type]
+        if found is not None:
+            self._run, self._finish, used = found
+            leaves = [i for i, a in enumerate(arrays) if a.__class__ is not tuple]
+            places = [leaves[i] for i in used]
+            if len(places) != len(arrays):
+                self._takes = getter(places)
+
+    def take(self, arrays: list) -> list:
+        """What the program is given."""
+        if self._finish is None:
+            return arrays
+        if self._takes is not None:
+            arrays = list(self._takes(arrays))
+        self._taken = None
+        if np.ndarray in map(type, arrays):
+            kept, self._kept = self._kept, {}  # a run that is cut off by an interrupt keeps them
+            for i, a in enumerate(arrays):
+                if a.__class__ is np.ndarray:
+                    mine = kept.get(i)
+                    if mine is None:
+                        mine = kept[i] = _Kept(a, self._where)
+                    arrays[i] = mine.hold(a)
+            self._taken = kept
+        return arrays
+
+    def results(self, given: list) -> Iterator[list]:
+        """An iterator that runs the program when it is asked for its only element."""
+        if self._finish is None:
+            return starmap(self._run, (given,))
+        return map(self._finish, map(self._run, (given,)))
+
+    def free(self, results: Sequence) -> None:
+        """Takes back what a run was given, if it is over: on the host it is, unless an input was still to come."""
+        if self._taken is not None and results[0].is_ready():
+            self._kept, self._taken = self._taken, None
