@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import pathlib
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
 from jtorch import _native
-from jtorch._runtime import jax_internals
+from jtorch._runtime import fingerprint, jax_internals
 
 
 def lower(primitive: Primitive, elsewhere: Callable, on_cpu: Callable) -> None:
@@ -27,3 +29,13 @@ def lower(primitive: Primitive, elsewhere: Callable, on_cpu: Callable) -> None:
         return rules[kernels](context, *operands, **params)
 
     mlir.register_lowering(primitive, rule, platform="cpu")
+    fingerprint.forms[primitive] = _forms
+
+
+@cache
+def _forms() -> str:
+    """What the form that a program is lowered in depends on: a digest of the code of all forms, and which are there."""
+    room = pathlib.Path(__file__).parent
+    files = sorted([*room.glob("*.py"), *room.with_name("_native").glob("*")])
+    digest = hashlib.sha256(b"".join(f.read_bytes() for f in files if f.is_file()))
+    return f"{digest.hexdigest()} {_native.available()}"

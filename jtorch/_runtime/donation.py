@@ -50,8 +50,8 @@ def heirs(steps: Sequence[Step], given: Sequence[int], wanted: Sequence[int]) ->
 
 def _turning(kernel: Kernel) -> list[int]:
     """For each result of a kernel the array inputs, as bits, that it may be computed from element by element."""
-    if not isinstance(kernel.fn, Traced):
-        return [0] * len(kernel.out)  # a gradient, which takes the place of nothing
+    if kernel.backward or not isinstance(kernel.fn, Traced):
+        return [0] * len(kernel.out)  # a gradient takes the place of nothing
     jaxpr = kernel.fn.closed.jaxpr
     return _through(jaxpr, [1 << i for i in range(len(jaxpr.invars))])
 

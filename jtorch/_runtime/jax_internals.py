@@ -1,4 +1,7 @@
-"""The few things of JAX that have no public name, in one place, each with what it is for."""
+"""The few things of JAX that have no public name, in one place, each with what it is for.
+
+ArrayImpl is the concrete array's class: one type comparison tells it from a tracer.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 from jax._src import core, lib, pjit
+from jax._src.array import ArrayImpl as ArrayImpl
 from jax._src.interpreters import partial_eval
 from jax._src.lib import xla_client
 from jax.sharding import SingleDeviceSharding
-
-ArrayImpl = type(jax.numpy.zeros(()))  # the concrete array's class: one type comparison tells it from a tracer
-
 
 _SHARDINGS: dict[Any, SingleDeviceSharding] = {}
 
@@ -140,6 +141,11 @@ def usual(array: Any) -> Any:
     if order == tuple(range(array.ndim)) and array.sharding.memory_kind == device.default_memory().kind:
         return array
     return put(np.ascontiguousarray(array), device)
+
+
+def constants(compiled: jax.stages.Compiled) -> bool:
+    """Whether a program takes arrays that JAX took out of what was traced, and passes at each call."""
+    return bool(getattr(getattr(compiled, "_params", None), "const_args", ()))
 
 
 def outside_traces() -> bool:

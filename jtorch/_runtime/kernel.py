@@ -19,6 +19,9 @@ import numpy as np
 from jtorch._runtime import devices, jax_internals
 from jtorch._runtime.avals import Aval, aval
 from jtorch._runtime.dtypes import FLOATING, from_numpy
+from jtorch._runtime.executables import program
+from jtorch._runtime.fingerprint import fingerprint
+from jtorch._runtime.jax_internals import Traced
 
 _NUMBERS = {"f": jax.ShapeDtypeStruct((), np.float64), "i": jax.ShapeDtypeStruct((), np.int64)}
 _ids = itertools.count()
@@ -57,20 +60,6 @@ def compiler_options(where: devices.device, quick: bool) -> dict | None:
     chosen = {name: value for name, value in wanted.items() if name not in flags}
     # The options are XLA's own, not JAX's: another version need not know them all.
     return chosen if jax.__version__ == MEASURED else {n: v for n, v in chosen.items() if option_is_known(n, v)}
-
-
-def bound(where: devices.device) -> dict[str, Any]:
-    """What `jax.jit` is told for results that are bound to a device ("committed") as the inputs are.
-
-    JAX does not bind what depends on no input, and compiles programs anew when such an input of theirs is replaced by
-    a result of their own. Told where its inputs are, a program is the same whether one comes as a NumPy array or placed.
-    """
-    if devices.is_only(where):
-        sharding = jax_internals.single_device(devices.to_jax(where))
-        return {"in_shardings": sharding, "out_shardings": sharding}
-    # Arrays may be spread over several devices, and the results with them: what depends on no input goes with any, so it
-    # is bound to none. But no input is left out as if there were none.
-    return {"keep_unused": True}
 
 
 MEASURED = "0.10.2"  # the JAX that the options were chosen with
@@ -122,7 +111,7 @@ class Kernel:
     """
 
     __slots__ = (
-        "_calls", "_compiled", "_reads", "_vjps", "autocast", "backward", "dead", "differentiable", "fn", "grad_name", "id", "inputs", "memory", "name",
+        "_calls", "_compiled", "_known", "_reads", "_vjps", "autocast", "backward", "dead", "differentiable", "fn", "grad_name", "id", "inputs", "memory", "name",
         "names", "numbers", "out", "places", "saves_both", "saves_output", "settings", "shares",
     )  # fmt: skip
 
@@ -157,7 +146,7 @@ class Kernel:
         self.settings = settings  # what the operation was called with besides arrays, by parameter
         self.names, self.places = names, places  # of the inputs in torch's account of the backward
         if out is None:
-            self.fn, results = jax_internals.trace(fn, [a.struct for a in inputs] + [_NUMBERS[k] for k in numbers])
+            self.fn, results = jax_internals.trace(fn, self.structs)
             where = device or (inputs[0].device if inputs else devices.CPU)
             out = tuple(
                 aval(r.shape, from_numpy(r.dtype), where, strides if strides and len(strides) == len(r.shape) else None)
@@ -167,6 +156,7 @@ class Kernel:
         self.differentiable = differentiable and any(a.dtype.category >= FLOATING for a in out)
         self._compiled = None
         self._calls = 0
+        self._known: str | None = ""  # until it is asked for
         self._vjps: dict = {}
         self._reads: dict = {}
 
@@ -182,18 +172,25 @@ class Kernel:
 
             kernel.__name__ = kernel.__qualname__ = self.name.replace(".", "_") or "kernel"
             where = self.out[0].device
-            options = compiler_options(where, self._calls < WARM)
-            self._compiled = jitted = jax.jit(kernel, compiler_options=options, **bound(where))
+            self._compiled, _ = program(
+                kernel, self.structs, where, compiler_options(where, self._calls < WARM), self.known
+            )
             compiled.append(self)
             tally.kernels += 1
-
-            def first(*args):
-                results = jitted(*args)
-                jax_internals.forget(kernel)
-                return results
-
-            return first
         return self._compiled
+
+    @property
+    def known(self) -> str | None:
+        """A digest of what it computes, the same in every process; None where there is none."""
+        if self._known == "":
+            closed = self.fn.closed if isinstance(self.fn, Traced) else jax.make_jaxpr(self.fn)(*self.structs)
+            self._known = fingerprint(closed)
+        return self._known
+
+    @property
+    def structs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """The shapes and dtypes of what it takes."""
+        return *(a.struct for a in self.inputs), *(_NUMBERS[k] for k in self.numbers)
 
     def vjp(self, needs: tuple[bool, ...], given: tuple[bool, ...]) -> tuple[Kernel, tuple[bool, ...]]:
         """The kernel of the gradients of the inputs in `needs`, from the cotangents of the outputs in `given`.
@@ -232,9 +229,10 @@ class Kernel:
         fn, n = self.fn, len(self.inputs)
         wanted = [i for i, need in enumerate(needs) if need]
         chosen = [i for i, g in enumerate(given) if g]
+        cts = tuple(self.out[i] for i in chosen)
 
         def full(*args):
-            arrays, numbers, cts = args[:n], args[n : n + len(self.numbers)], args[n + len(self.numbers) :]
+            arrays, given, numbers = args[:n], args[n : n + len(cts)], args[n + len(cts) :]
 
             def forward(*at):
                 redo = list(arrays)
@@ -245,42 +243,34 @@ class Kernel:
 
             # torch's gradient of a complex input is the conjugate of JAX's.
             _, pull = jax.vjp(forward, *[arrays[i] for i in wanted])
-            return tuple(_conj(g) for g in pull([_conj(ct) for ct in cts]))
+            return tuple(_conj(g) for g in pull([_conj(ct) for ct in given]))
 
-        numbers = [_NUMBERS[k] for k in self.numbers]
-        cts = tuple(self.out[i] for i in chosen)
-        structs = [a.struct for a in self.inputs] + numbers + [a.struct for a in cts]
+        structs = [a.struct for a in self.inputs + cts] + [_NUMBERS[k] for k in self.numbers]
         each = bool(self.backward) and len(wanted) > 1
         traced, all_used, alone = jax_internals.trace_used(full, structs, n, each)
         used = all_used[:n]
         kept = [i for i, u in enumerate(used) if u]
 
-        def fn_vjp(*args):
-            arrays, rest = args[: len(kept)], args[len(kept) :]
-            given, numbers = rest[: len(cts)], rest[len(cts) :]
-            return traced(*arrays, *numbers, *given)
-
         kernel = Kernel(
             self.name + ".vjp",
-            fn_vjp,
+            traced,
             tuple(self.inputs[i] for i in kept) + cts,
             self.numbers,
             grad_name=vjp_names.get(self.grad_name) or self.grad_name.replace("Backward0", "BackwardBackward0"),
             out=tuple(self.inputs[i].with_strides(None) for i in wanted),
         )
         kernel.backward = self.grad_name
-        if isinstance(fn, jax_internals.Traced) and fn.loops():
+        if isinstance(fn, Traced) and fn.loops():
             kernel.shares = self, needs, given, tuple(kept)
         # torch's backwards are made of operations, one of which may not lead to an input: that has no gradient then.
-        if not all(any(u[n + len(numbers) :]) for u in alone):
-            kernel.dead = tuple(not any(u[n + len(numbers) :]) for u in alone)
+        if not all(any(u[n : n + len(cts)]) for u in alone):
+            kernel.dead = tuple(not any(u[n : n + len(cts)]) for u in alone)
         return kernel, tuple(used)
 
 
 def cost(kernel: Kernel) -> dict:
     """XLA's estimate of what a kernel costs: "flops", "bytes accessed"."""
-    structs = [a.struct for a in kernel.inputs] + [_NUMBERS[k] for k in kernel.numbers]
-    found = jax.jit(kernel.fn).lower(*structs).cost_analysis()
+    found = jax.jit(kernel.fn).lower(*kernel.structs).cost_analysis()
     return found if isinstance(found, dict) else {}
 
 

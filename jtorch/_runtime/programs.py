@@ -15,9 +15,11 @@ import numpy as np
 from jtorch._runtime import devices
 from jtorch._runtime.calls import Call, getter
 from jtorch._runtime.donation import heirs
+from jtorch._runtime.executables import program
+from jtorch._runtime.fingerprint import digest, source
 from jtorch._runtime.heap import trim
-from jtorch._runtime.jax_internals import direct, forget, put
-from jtorch._runtime.kernel import bound, compiler_options
+from jtorch._runtime.jax_internals import put
+from jtorch._runtime.kernel import compiler_options
 from jtorch._runtime.reasons import why
 from jtorch._runtime.trace import LOG, Step, T, path, stats
 
@@ -160,24 +162,23 @@ def body(ops: list[Step]) -> Callable[[dict, Callable], None]:
     return compute
 
 
-def how_compiled(where: devices.device) -> dict[str, Any]:
-    """What `jax.jit` is told of a program on a device."""
-    return {"compiler_options": compiler_options(where, False), **bound(where)}
+def known(ops: list[Step], *beside: Any) -> str | None:
+    """What tells a trace's program from any other; `beside` is what is done with the results of `body`."""
+    kernels = [s.kernel.known for s in ops]
+    if None in kernels:
+        return None
+    wires = [(s.ins, s.numbers, s.slot) for s in ops]
+    return digest(kernels, wires, beside, source(__file__))
 
 
-def compile_apart(jitted: Any, fn: Callable, where: devices.device, args: Sequence) -> Call:
-    """A jitted function compiled for arguments like these.
-
-    Compiling is apart from the first run so that neither takes memory beside what the other left free. What the program
-    was compiled from is dropped, unless arrays may come that are spread over devices: then JAX compiles anew.
-    """
+def compile_apart(
+    fn: Callable, args: Sequence, where: devices.device, known: str | None, donate: tuple[int, ...] = ()
+) -> Call:
+    """`program` for speed. Compiling is apart from the first run so that neither takes memory beside what the other left free."""
     trim()
-    compiled = jitted.lower(*args).compile()
-    if devices.is_only(where):
-        jitted = direct(compiled)
-        forget(fn)
+    call, compiled = program(fn, args, where, compiler_options(where, False), known, donate)
     trim()
-    return Call(jitted, where, compiled, args)
+    return Call(call, where, compiled, args)
 
 
 class Numbers:
@@ -226,7 +227,7 @@ class HotProgram:
     """
 
     __slots__ = (
-        "began", "call", "donated", "floats", "fn", "get", "ints", "jitted", "kept", "name", "order", "visits", "where", "why",
+        "began", "call", "donated", "floats", "fn", "get", "ints", "kept", "known", "name", "order", "visits", "where", "why",
     )  # fmt: skip
 
     def __init__(self, end: Step, slots: tuple[int, ...], pairs: list[tuple[int, int]], visits: int):
@@ -257,7 +258,7 @@ class HotProgram:
 
         stats.hot_programs += 1
         self.fn = trace
-        self.jitted = jax.jit(trace, donate_argnums=tuple(range(len(self.donated))), **how_compiled(where))
+        self.known = known(ops, inputs, made)
         self.call: Call | None = None  # until it is compiled
 
     def prepare(self, arrays, numbers):
@@ -265,7 +266,8 @@ class HotProgram:
         call = self.call
         if call is None:
             self.began = time.perf_counter()
-            call = self.call = compile_apart(self.jitted, self.fn, self.where, given)
+            donate = tuple(range(len(self.donated)))
+            call = self.call = compile_apart(self.fn, given, self.where, self.known, donate)
         return call.take(given)
 
     def results(self, given):

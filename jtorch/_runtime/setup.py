@@ -1,6 +1,6 @@
 """The process as jtorch needs it.
 
-JAX: 64-bit types, synchronous small calls on the CPU, programs kept across processes. The C library: freed memory kept.
+JAX: 64-bit types, synchronous small calls on the CPU. The C library: freed memory kept.
 """
 
 from __future__ import annotations
@@ -25,12 +25,5 @@ def cache_folder() -> pathlib.Path | None:
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return pathlib.Path(base) / "jtorch"
 
-
-if jax.config.jax_compilation_cache_dir is None:
-    _folder = cache_folder()
-    if _folder is not None:
-        jax.config.update("jax_compilation_cache_dir", str(_folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 heap.keep_freed_memory()

@@ -18,6 +18,7 @@ import math
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from itertools import chain, repeat
 from operator import attrgetter, is_
 from typing import Any
@@ -30,10 +31,12 @@ from jtorch._autograd import graph
 from jtorch._runtime import executor
 from jtorch._runtime.avals import Aval
 from jtorch._runtime.calls import Call
+from jtorch._runtime.executables import program
 from jtorch._runtime.executor import T, Value
+from jtorch._runtime.fingerprint import digest, source
 from jtorch._runtime.jax_internals import outside_traces
 from jtorch._runtime.kernel import compiler_options
-from jtorch._runtime.programs import ALONE, DONATE_BYTES, body, compile_apart, how_compiled, run_time_numbers
+from jtorch._runtime.programs import ALONE, DONATE_BYTES, body, compile_apart, known, run_time_numbers
 from jtorch._runtime.trace import LOG, lock, path, stats
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.fused import is_sole
@@ -133,9 +136,25 @@ class Pack:
         sizes = [math.prod(s) for s in self.shapes]
         self.starts = [sum(sizes[:i]) for i in range(len(sizes))]
         self.sizes = sizes
-        options = compiler_options(avals[0].device, True)
-        self.join = jax.jit(lambda arrays: jnp.concatenate([a.reshape(-1) for a in arrays]), compiler_options=options)
-        self.take_apart = jax.jit(self.split, compiler_options=options)
+        self.where = avals[0].device
+        self._join: Any = None  # until they are compiled
+        self._apart: Any = None
+
+    def join(self, arrays: list) -> Any:
+        """The whole out of the arrays."""
+        if self._join is None:
+            self._join = self._program(lambda arrays: jnp.concatenate([a.reshape(-1) for a in arrays]), arrays, "join")
+        return self._join(arrays)
+
+    def take_apart(self, flat: Any) -> list:
+        """`split`, compiled."""
+        if self._apart is None:
+            self._apart = self._program(self.split, flat, "split")
+        return self._apart(flat)
+
+    def _program(self, fn: Callable, given: Any, name: str) -> Callable:
+        known = digest(name, self.shapes, source(__file__))
+        return program(fn, (given,), self.where, compiler_options(self.where, True), known)[0]
 
     def split(self, flat: Any) -> list:
         """The arrays out of the whole."""
@@ -232,10 +251,10 @@ class Resident:
         replay = self.replay
         ops = [s for s in path(replay.end) if s.kernel is not None]
         self.size = len(ops)
-        known = replay.numbers.keys() | {i for _, i in replay.rates}
+        there = replay.numbers.keys() | {i for _, i in replay.rates}
         self.where = ops[0].kernel.out[0].device
         self.floats, self.ints, number = run_time_numbers(
-            (n for s in ops for n in s.numbers if n[1] in known), self.where
+            (n for s in ops for n in s.numbers if n[1] in there), self.where
         )
         self.numbers, self.rates = dict(replay.numbers), []
         self.tail: list = []  # constants, and the numbers as arrays
@@ -255,13 +274,13 @@ class Resident:
             joined = [jnp.concatenate([env[slots[i]].reshape(-1) for i in places]) for places in groups]
             return [*joined, *(env[slot] for slot in alone), *(env[slot] for slot in rest)]
 
-        donated = [at for at, i in enumerate(self.large, carried) if self._bytes(i) >= DONATE_BYTES]
-        self.donated = donated
-        told = how_compiled(self.where)
-        self.ran: set = set()  # programs that are compiled
+        self.donated = tuple(at for at, i in enumerate(self.large, carried) if self._bytes(i) >= DONATE_BYTES)
         self.fn = step
-        self.plain = Call(jax.jit(step, **told), self.where)
-        self.donating = Call(jax.jit(step, donate_argnums=donated, **told), self.where) if donated else self.plain
+        # The last two inputs are the numbers, which `known` tells of.
+        self.known = known(ops, carried, groups, read, large_slots + others, alone, rest, slots, source(__file__))
+        self.plain: Call | None = None  # until they are compiled
+        self.donating: Call | None = None
+        self.later = Call(self._uncompiled, self.where)
 
     def _bytes(self, i: int) -> int:
         return self.avals[i].numel * self.avals[i].dtype.itemsize
@@ -382,7 +401,7 @@ class Resident:
         same = replay.same(arguments)
         if self._again():
             run: Any = self.run
-            run.begin(self.plain, given)
+            run.begin(self.plain or self.later, given)
             for t, g, there in zip(self.grad_owners, self.grads, self.attached, strict=True):
                 if not there:
                     t._grad = g
@@ -395,9 +414,14 @@ class Resident:
                 s.version += passed
         for t in replay.dropped:
             t._grad = None
+        call, donate = self.plain, ()
         if self.donated and all(sys.getrefcount(given[at]) == ALONE for at in self.donated):
-            run.call = self.donating
-        results = run.go() if run.call in self.ran else self._first(run)
+            call, donate = self.donating, self.donated
+        if call is None:
+            results = self._first(run, donate)
+        else:
+            run.call = call
+            results = run.go()
         for v, array in zip(rest, results[self.first_rest :], strict=True):
             v.array = array
         del results[self.first_rest :]
@@ -425,18 +449,20 @@ class Resident:
                 family[step] = graph.FreedNode(step, family, inputs, self.replay.numbers)
         return [step and family[step] for step in self.lazy]
 
-    def _first(self, run: Run) -> list:
+    def _uncompiled(self, *given: Any) -> list:
+        """What stands for the program in a run that is looked at before it is compiled, as after an interrupt."""
+        return compile_apart(self.fn, given, self.where, self.known).jax(*given)
+
+    def _first(self, run: Run, donate: tuple[int, ...]) -> list:
         """Runs a program that is to be compiled first."""
         began = time.perf_counter()
-        call = compile_apart(run.call.jax, self.fn, self.where, run.given)
-        if run.call is self.donating:
+        run.call = call = compile_apart(self.fn, run.given, self.where, self.known, donate)
+        if donate:
             self.donating = call
-        if run.call is self.plain:
+        else:
             self.plain = call
-        run.call = call
         results = run.go()
         seconds = time.perf_counter() - began
-        self.ran.add(run.call)
         stats.hot_programs += 1
         stats.compiles += 1
         stats.compile_seconds += seconds
@@ -463,7 +489,7 @@ class Resident:
         """A run with values of its own, which are put in place of those that were there."""
         olds, n = self.values, len(self.moved)
         run = Run(self)
-        run.begin(self.plain, given)
+        run.begin(self.plain or self.later, given)
         fresh: list[Value] = list(map(_late, self.avals, chain(self.nodes, repeat(None)), repeat(run), self.places))
         self.values, self.run = fresh[:n], run
         self.grad_values = fresh[n:]
