@@ -13,6 +13,7 @@ from jtorch._autograd.modes import is_grad_enabled as is_grad_enabled
 from jtorch._autograd.modes import is_inference_mode_enabled as is_inference_mode_enabled
 from jtorch._autograd.modes import no_grad as no_grad
 from jtorch._autograd.modes import set_grad_enabled as set_grad_enabled
+from jtorch._runtime import background as _background
 from jtorch._runtime import devices as _devices
 from jtorch._runtime import dtypes as _dtypes
 from jtorch._runtime.avals import Size as Size
@@ -141,12 +142,17 @@ def get_float32_matmul_precision() -> str:
 
 
 def use_deterministic_algorithms(mode: _bool, *, warn_only: _bool = False) -> None:
-    """Accepted: XLA's CPU programs are deterministic."""
+    """Whether each run of a script is to give what the last one gave, to the last bit.
+
+    Every operation does; what differs is when a long sequence of them, that comes again and again, begins to run as one
+    program, whose roundings are its own. Usually it is compiled in the background. If `mode` it is at once.
+    """
+    _background.deterministic = _bool(mode)
 
 
 def are_deterministic_algorithms_enabled() -> _bool:
-    """Whether results are the same from run to run: on the CPU always."""
-    return True
+    """What was said to `use_deterministic_algorithms`."""
+    return _background.deterministic
 
 
 def is_autocast_enabled(device_type: str | None = None) -> _bool:

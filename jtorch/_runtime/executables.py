@@ -53,21 +53,34 @@ def program(
         _have_jax_keep_them()
         # What depends on no input goes with any, so it is bound to none. But no input is left out as if there were none.
         return jax.jit(fn, compiler_options=options, donate_argnums=donate, keep_unused=True), None
-    device = devices.to_jax(where)
-    folder = _folder()
-    path = found = None
-    if folder is not None and known is not None:
-        like = [(a.shape, str(a.dtype)) for a in jax.tree.leaves(args)]
-        path = folder / digest(known, like, options, donate, _machine(device))
-        found = _read(path, device)
+    found = find(args, where, options, known, donate)
     if found is None:
-        at = single_device(device)
+        at = single_device(devices.to_jax(where))
         jitted = jax.jit(fn, compiler_options=options, donate_argnums=donate, in_shardings=at, out_shardings=at)
         found = jitted.lower(*args).compile()
         forget(fn)
+        path = _path(args, where, options, known, donate)
         if path is not None:
             _write(path, found)
     return direct(found), found
+
+
+def find(
+    args: Any, where: devices.device, options: dict | None, known: str | None, donate: tuple[int, ...] = ()
+) -> jax.stages.Compiled | None:
+    """What an earlier process has compiled."""
+    path = _path(args, where, options, known, donate)
+    return None if path is None else _read(path, devices.to_jax(where))
+
+
+def _path(
+    args: Any, where: devices.device, options: dict | None, known: str | None, donate: tuple[int, ...]
+) -> pathlib.Path | None:
+    folder = _folder()
+    if folder is None or known is None:
+        return None
+    like = [(a.shape, str(a.dtype)) for a in jax.tree.leaves(args)]
+    return folder / digest(known, like, options, donate, _machine(devices.to_jax(where)))
 
 
 @functools.cache

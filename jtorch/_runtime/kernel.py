@@ -44,7 +44,7 @@ _THREADS: dict[str, Any] = {
 }
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)
     return len(allowed(0)) if allowed else os.cpu_count() or 1
@@ -56,7 +56,7 @@ def compiler_options(where: devices.device, quick: bool) -> dict | None:
     if where is not devices.CPU:
         return None
     flags = os.environ.get("XLA_FLAGS", "")
-    wanted = (_QUICK if quick else _HOT) | (_THREADS if _cores() > 1 else {})
+    wanted = (_QUICK if quick else _HOT) | (_THREADS if cores() > 1 else {})
     chosen = {name: value for name, value in wanted.items() if name not in flags}
     # The options are XLA's own, not JAX's: another version need not know them all.
     return chosen if jax.__version__ == MEASURED else {n: v for n, v in chosen.items() if option_is_known(n, v)}

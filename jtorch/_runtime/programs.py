@@ -13,15 +13,16 @@ import jax
 import numpy as np
 
 from jtorch._runtime import devices
+from jtorch._runtime.background import Job, worthwhile
 from jtorch._runtime.calls import Call, getter
 from jtorch._runtime.donation import heirs
-from jtorch._runtime.executables import program
+from jtorch._runtime.executables import find, program
 from jtorch._runtime.fingerprint import digest, source
 from jtorch._runtime.heap import trim
-from jtorch._runtime.jax_internals import put
+from jtorch._runtime.jax_internals import direct, put
 from jtorch._runtime.kernel import compiler_options
 from jtorch._runtime.reasons import why
-from jtorch._runtime.trace import LOG, Step, T, path, stats
+from jtorch._runtime.trace import HOT, LOG, Step, T, path, stats
 
 DONATE_BYTES = 1 << 16  # XLA copies a donated input that it also reads late: below this, that costs more than it saves
 SCOPE = "jtorch."  # with its place in the trace, each operation's name inside a compiled one: what profiles go by
@@ -31,19 +32,27 @@ ALONE = 2  # references to an array that only the trace holds: its own, and the 
 class Plan:
     """How to run the trace that ends at a step, for the values that are held: cold at first, then as one program."""
 
-    __slots__ = ("cold", "donating", "end", "plain", "size", "slots", "visits")
+    __slots__ = ("cold", "coming", "donating", "end", "plain", "size", "slots", "visits")
 
     def __init__(self, end: Step, slots: tuple[int, ...]):
         self.end, self.slots = end, slots
         self.visits = 0
         self.size = sum(s.kernel is not None for s in path(end))
         self.cold: ColdProgram | None = None
+        self.coming: Job[HotProgram] | None = None  # while that is compiled the cold one goes on
         self.plain: HotProgram | None = None
         self.donating: HotProgram | None = None
 
     def program(self, arrays: dict):
         """The program for this visit. One that takes inputs' memory is used only when nobody else holds them."""
         self.visits += 1
+        job = self.coming
+        if job is not None:
+            self.coming = None  # if there is an error, the next visit begins anew
+            if job.done():
+                self._has(job.program)
+            else:
+                self.coming = job
         donating = self.donating
         if donating is not None and all(sys.getrefcount(arrays[slot]) == ALONE for slot in donating.donated):
             return donating
@@ -51,15 +60,22 @@ class Plan:
             return self.plain
         if self.cold is None:
             self.cold = ColdProgram([s for s in path(self.end) if s.kernel is not None], self.slots)
-        if self.visits < T.patience or len(self.cold.steps) < 2:
+        if self.visits < T.patience or len(self.cold.steps) < 2 or self.coming is not None:
             return self.cold
-        if self.donating is None:
-            pairs = self._donations(arrays)
-            if pairs:
-                self.donating = HotProgram(self.end, self.slots, pairs, self.visits)
-                return self.donating
-        self.plain = HotProgram(self.end, self.slots, [], self.visits)
-        return self.plain
+        hot = HotProgram(self.end, self.slots, [] if donating else self._donations(arrays), self.visits)
+        if T.patience == HOT and T.observer is None and worthwhile(hot, self.size):
+            job = Job(hot)
+            job.done()
+            self.coming = job
+            return self.cold
+        self._has(hot)
+        return hot
+
+    def _has(self, hot: HotProgram) -> None:
+        if hot.donated:
+            self.donating = hot
+        else:
+            self.plain = hot
 
     def _donations(self, arrays: dict) -> list[tuple[int, int]]:
         """Inputs that nobody else holds, each with the result that takes its memory."""
@@ -181,19 +197,30 @@ def compile_apart(
     return Call(call, where, compiled, args)
 
 
+def find_apart(args: Sequence, where: devices.device, known: str | None, donate: tuple[int, ...] = ()) -> Call | None:
+    """What `compile_apart` would give, where an earlier process has compiled it."""
+    compiled = find(args, where, compiler_options(where, False), known, donate)
+    return compiled and Call(direct(compiled), where, compiled, args)
+
+
 class Numbers:
     """The run-time numbers of one kind that a program takes, as one array.
 
     Where they are the very objects of the last run, which most are, the array on the device is that of the last run, too.
     """
 
-    __slots__ = ("array", "dtype", "get", "last", "placed", "where")
+    __slots__ = ("array", "dtype", "get", "last", "n", "placed", "where")
 
     def __init__(self, keys: list[int], dtype, where: devices.device):
-        self.get, self.dtype, self.where = getter(keys), dtype, where
+        self.get, self.n, self.dtype, self.where = getter(keys), len(keys), dtype, where
         self.last: tuple = ()
         self.array: Any = ()  # nothing is passed where there are none
         self.placed = True
+
+    @property
+    def struct(self) -> Any:
+        """The shape and dtype of the array."""
+        return jax.ShapeDtypeStruct((self.n,), self.dtype) if self.n else ()
 
     def __call__(self, numbers: dict) -> Any:
         found = self.get(numbers)
@@ -227,12 +254,13 @@ class HotProgram:
     """
 
     __slots__ = (
-        "began", "call", "donated", "floats", "fn", "get", "ints", "kept", "known", "name", "order", "visits", "where", "why",
+        "args", "call", "donated", "floats", "fn", "get", "ints", "known", "name", "new", "order", "seconds", "visits", "where", "why",
     )  # fmt: skip
 
     def __init__(self, end: Step, slots: tuple[int, ...], pairs: list[tuple[int, int]], visits: int):
         self.visits = visits
-        self.began: float | None = None  # compiling, until the first run is over
+        self.new = True
+        self.seconds = 0.0  # of compiling
         steps = path(end)
         ops = [s for s in steps if s.kernel is not None]
         self.name = f"{len(ops)} operations ({ops[0].kernel.name} ... {ops[-1].kernel.name})"
@@ -240,15 +268,17 @@ class HotProgram:
         for s in (end.root(), *steps):
             s.compiled = True
         self.donated = [i for i, _ in pairs]
-        self.kept = [s.slot for s in steps if s.kind == "in" and s.slot not in set(self.donated)]
+        kept = [s.slot for s in steps if s.kind == "in" and s.slot not in set(self.donated)]
         takers = [o for _, o in pairs]
         made = takers + [slot for slot in slots if slot not in set(takers)]
         # In C, as the rest of a run. One result needs no order, and an itemgetter of one place gives no tuple.
         self.order = list if made == list(slots) else operator.itemgetter(*(made.index(slot) for slot in slots))
         self.where = where = ops[0].kernel.out[0].device
         self.floats, self.ints, number = run_time_numbers((n for s in ops for n in s.numbers), where)
-        inputs = self.donated + self.kept
+        inputs = self.donated + kept
         self.get = getter(inputs)
+        structs = {slot: a.struct for s in steps for slot, (a, _) in enumerate(s.outs, s.slot)}
+        self.args = [*(structs[i] for i in inputs), self.floats.struct, self.ints.struct]
         compute = body(ops)
 
         def trace(*given):
@@ -261,14 +291,27 @@ class HotProgram:
         self.known = known(ops, inputs, made)
         self.call: Call | None = None  # until it is compiled
 
+    @property
+    def _how(self) -> tuple:
+        return self.args, self.where, self.known, tuple(range(len(self.donated)))
+
+    def find(self) -> bool:
+        """Whether an earlier process has compiled it. Then it has that."""
+        self.call = find_apart(*self._how)
+        return self.call is not None
+
+    def make(self) -> None:
+        """Compiles it, or finds it compiled."""
+        began = time.perf_counter()
+        call = compile_apart(self.fn, *self._how)
+        self.seconds = time.perf_counter() - began
+        self.call = call
+
     def prepare(self, arrays, numbers):
-        given = [*self.get(arrays), self.floats(numbers), self.ints(numbers)]
-        call = self.call
-        if call is None:
-            self.began = time.perf_counter()
-            donate = tuple(range(len(self.donated)))
-            call = self.call = compile_apart(self.fn, given, self.where, self.known, donate)
-        return call.take(given)
+        if self.call is None:
+            self.make()
+        call: Any = self.call
+        return call.take([*self.get(arrays), self.floats(numbers), self.ints(numbers)])
 
     def results(self, given):
         """An iterator that runs the program when it is asked for its only element."""
@@ -282,13 +325,12 @@ class HotProgram:
     def ran(self, results):
         self.call.free(results)  # type: ignore[union-attr]
         stats.hot += 1
-        if self.began is not None:
-            seconds = time.perf_counter() - self.began
-            self.began = None
+        if self.new:
+            self.new = False
             stats.compiles += 1
-            stats.compile_seconds += seconds
+            stats.compile_seconds += self.seconds
             if "recompiles" in LOG:
                 print(
-                    f"jtorch: compiled {self.name} at visit {self.visits} in {seconds:.2f} s: {self.why}",
+                    f"jtorch: compiled {self.name} at visit {self.visits} in {self.seconds:.2f} s: {self.why}",
                     file=sys.stderr,
                 )
