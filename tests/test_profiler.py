@@ -13,7 +13,7 @@ import jtorch as torch
 from jtorch import nn
 from jtorch._ops.registry import OPS
 from jtorch._profiling import hlo
-from jtorch._runtime import executor, programs
+from jtorch._runtime import executables, executor, kernel, programs
 from jtorch._tensor.derive import GENERATED, generate
 from jtorch.autograd import profiler as autograd_profiler
 from jtorch.profiler import ProfilerAction, profile, record_function, schedule, tensorboard_trace_handler
@@ -105,13 +105,21 @@ def test_own_times_add_up_to_what_the_outermost_events_took():
     )
 
 
-def test_compiling_has_rows_of_its_own(mode):
-    x = torch.ones(3, 17 if mode == "eager" else 19)  # shapes that nothing else has had compiled
-    with profile() as p:
-        torch.nn.functional.softplus(x * 1.5, beta=1.25).sum().item()
-    found = averages(p)
-    assert found["jtorch::compile (XLA)"].count >= 1
-    assert found["jtorch::dispatch"].count == 3
+def test_compiling_has_rows_of_its_own(monkeypatch, tmp_path):
+    """And loading what an earlier process compiled."""
+    monkeypatch.setattr(executables, "_folder", lambda: tmp_path)
+    for what, other in ("XLA", "load"), ("load", "XLA"):
+        executor.flush()
+        executor.T.new_trie()
+        executor.T.reset()
+        kernel.drop_compiled()
+        x = torch.ones(3, 17)
+        with profile() as p:
+            torch.nn.functional.softplus(x * 1.5, beta=1.25).sum().item()
+        found = averages(p)
+        assert found[f"jtorch::compile ({what})"].count >= 1
+        assert f"jtorch::compile ({other})" not in found
+        assert found["jtorch::dispatch"].count == 3
 
 
 def test_nothing_is_left_behind():

@@ -29,6 +29,7 @@ IMPLS = ("torch", "torch.compile", "jtorch eager", "jtorch", "jtorch.compile", *
 JAX = ("mlp_tiny", "mlp", "cnn", "gpt")
 ONLY = {"jax": JAX} | dict.fromkeys(KERNELS, workloads.CONVOLUTIONS)
 TOLERANCE = 2e-3  # relative: float32 in another order, after twenty steps
+SET_BY_DEVELOPERS = ("XLA_FLAGS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONDONTWRITEBYTECODE", "JTORCH_BACKGROUND")
 _SAVE = "import sys, torch; from compat.bench import jax_steps; jax_steps.save(torch, *sys.argv[1:])"
 
 
@@ -42,7 +43,7 @@ class Child:
     def __init__(self, impl: str, workload: str, cores: list[int], folder: Path):
         cache = folder / impl.replace(" ", "_")
         # As a user has it: none of the flags that a developer may have set.
-        env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        env = {k: v for k, v in os.environ.items() if k not in SET_BY_DEVELOPERS}
         env |= {"JAX_PLATFORMS": "cpu", "JTORCH_CACHE": str(cache), "TORCHINDUCTOR_CACHE_DIR": str(cache)}
         env["JTORCH_EXECUTION"] = "eager" if impl == "jtorch eager" else "deferred"
         env["JTORCH_NATIVE"] = "1" if impl in KERNELS else "0"

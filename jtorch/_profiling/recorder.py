@@ -26,6 +26,7 @@ import jax
 
 from jtorch._profiling import calls, hlo, names, xla
 from jtorch._runtime import devices, executor
+from jtorch._runtime.executables import LOADING
 from jtorch._runtime.executor import T
 from jtorch._runtime.kernel import Kernel
 from jtorch._runtime.programs import HotProgram
@@ -36,6 +37,7 @@ _COMPILE = {
     "/jax/core/compile/jaxpr_trace_duration": "jtorch::compile (trace)",
     "/jax/core/compile/jaxpr_to_mlir_module_duration": "jtorch::compile (lower)",
     "/jax/core/compile/backend_compile_duration": "jtorch::compile (XLA)",
+    LOADING: "jtorch::compile (load)",
 }
 
 

@@ -13,6 +13,7 @@ import pathlib
 import pickle
 import platform
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ from jtorch._runtime.jax_internals import constants, direct, forget, single_devi
 from jtorch._runtime.setup import cache_folder
 
 FORMAT = 1  # of the files
+LOADING = "/jtorch/load_duration"  # the event that `jax.monitoring` is told of
 
 
 def program(
@@ -131,10 +133,13 @@ def _read(path: pathlib.Path, device: Any) -> jax.stages.Compiled | None:
         stored = path.read_bytes()
     except FileNotFoundError:
         return None
+    began = time.perf_counter()
     try:
-        return serialize_executable.deserialize_and_load(
+        found = serialize_executable.deserialize_and_load(
             *pickle.loads(stored), backend=device.client, execution_devices=[device]
         )
+        jax.monitoring.record_event_duration_secs(LOADING, time.perf_counter() - began)
+        return found
     except Exception as error:  # whatever is wrong with the file: it can be made again
         warnings.warn(f"{path} can not be loaded, so it is made again: {error}", RuntimeWarning, stacklevel=2)
         return None

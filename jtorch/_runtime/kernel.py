@@ -165,16 +165,16 @@ class Kernel:
         """The compiled function of arrays and numbers, for one call."""
         self._calls += 1
         if self._compiled is None or self._calls == WARM:
-            fn = self.fn
+            known = self.known
+            fn = self.fn  # which that may have traced
 
             def kernel(*args):
                 return fn(*args)
 
             kernel.__name__ = kernel.__qualname__ = self.name.replace(".", "_") or "kernel"
             where = self.out[0].device
-            self._compiled, _ = program(
-                kernel, self.structs, where, compiler_options(where, self._calls < WARM), self.known
-            )
+            options = compiler_options(where, self._calls < WARM)
+            self._compiled, _ = program(kernel, self.structs, where, options, known)
             compiled.append(self)
             tally.kernels += 1
         return self._compiled
@@ -183,8 +183,9 @@ class Kernel:
     def known(self) -> str | None:
         """A digest of what it computes, the same in every process; None where there is none."""
         if self._known == "":
-            closed = self.fn.closed if isinstance(self.fn, Traced) else jax.make_jaxpr(self.fn)(*self.structs)
-            self._known = fingerprint(closed)
+            if not isinstance(self.fn, Traced):
+                self.fn, _ = jax_internals.trace(self.fn, self.structs)
+            self._known = fingerprint(self.fn.closed)
         return self._known
 
     @property

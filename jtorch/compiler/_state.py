@@ -214,7 +214,7 @@ class State:
 
     def _space(self, space, names) -> list:
         """What a namespace has under the names that are looked up in it. That it has no others is guarded as well."""
-        there = names & space.keys()
+        there = sorted(names & space.keys())  # the same order in every process, that programs are found again
         self.spaces.append((space, names, len(there)))
         self.singles += [(space, name, space[name]) for name in there]
         return [space[name] for name in there]
