@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jtorch as torch
 from jtorch._runtime.fingerprint import fingerprint
 
 SCRIPT = """
@@ -121,3 +122,18 @@ def test_shapes_and_dtypes_are_a_part_of_it():
 
 def test_a_function_of_the_host_is_not_known():
     assert known(lambda x: jax.pure_callback(lambda x: x, x, x), x) is None
+
+
+@pytest.mark.parametrize("make", [
+    lambda: torch.ones(3, 2), lambda: torch.ones(()), lambda: torch.zeros(0, 2), lambda: torch.full((2,), True),
+    lambda: torch.ones(3, dtype=torch.bfloat16), lambda: torch.full((2, 1), 1 + 2j), lambda: torch.ones(3).detach(),
+])  # fmt: skip
+def test_what_computes_nothing_is_not_compiled(make, monkeypatch):
+    """Memory that is filled with a number, and inputs that are passed on."""
+    with torch.execution("eager"):
+        torch.stats(reset=True)
+        x = make()
+        assert torch.stats().kernels == 0
+    with torch.execution("deferred"):
+        y = make() + 0 if x.dtype is not torch.bool else make() | False
+        assert (x.shape, x.dtype, x.tolist()) == (y.shape, y.dtype, y.tolist())

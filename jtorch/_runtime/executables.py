@@ -25,7 +25,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from jtorch._runtime import devices
 from jtorch._runtime.fingerprint import digest
-from jtorch._runtime.jax_internals import constants, direct, forget, single_device
+from jtorch._runtime.jax_internals import constants, direct, forget, single_device, unfolded
 from jtorch._runtime.setup import cache_folder
 
 FORMAT = 1  # of the files
@@ -59,7 +59,8 @@ def program(
     if found is None:
         at = single_device(devices.to_jax(where))
         jitted = jax.jit(fn, compiler_options=options, donate_argnums=donate, in_shardings=at, out_shardings=at)
-        found = jitted.lower(*args).compile()
+        with unfolded():
+            found = jitted.lower(*args).compile()
         forget(fn)
         path = _path(args, where, options, known, donate)
         if path is not None:

@@ -21,7 +21,7 @@ from jtorch._runtime.avals import Aval, aval
 from jtorch._runtime.dtypes import FLOATING, from_numpy
 from jtorch._runtime.executables import program
 from jtorch._runtime.fingerprint import fingerprint
-from jtorch._runtime.jax_internals import Traced
+from jtorch._runtime.jax_internals import Traced, passed_on
 
 _NUMBERS = {"f": jax.ShapeDtypeStruct((), np.float64), "i": jax.ShapeDtypeStruct((), np.int64)}
 _ids = itertools.count()
@@ -165,14 +165,16 @@ class Kernel:
         """The compiled function of arrays and numbers, for one call."""
         self._calls += 1
         if self._compiled is None or self._calls == WARM:
-            known = self.known
-            fn = self.fn  # which that may have traced
+            where = self.out[0].device
+            known, fn = self.known, self.traced
+            if devices.is_only(where) and (plain := passed_on(fn, devices.to_jax(where))) is not None:
+                self._compiled, self._calls = plain, WARM
+                return plain
 
             def kernel(*args):
                 return fn(*args)
 
             kernel.__name__ = kernel.__qualname__ = self.name.replace(".", "_") or "kernel"
-            where = self.out[0].device
             options = compiler_options(where, self._calls < WARM)
             self._compiled, _ = program(kernel, self.structs, where, options, known)
             compiled.append(self)
@@ -183,10 +185,15 @@ class Kernel:
     def known(self) -> str | None:
         """A digest of what it computes, the same in every process; None where there is none."""
         if self._known == "":
-            if not isinstance(self.fn, Traced):
-                self.fn, _ = jax_internals.trace(self.fn, self.structs)
-            self._known = fingerprint(self.fn.closed)
+            self._known = fingerprint(self.traced.closed)
         return self._known
+
+    @property
+    def traced(self) -> Traced:
+        """`fn`, traced once."""
+        if not isinstance(self.fn, Traced):
+            self.fn, _ = jax_internals.trace(self.fn, self.structs)
+        return self.fn
 
     @property
     def structs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
