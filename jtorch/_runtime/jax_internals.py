@@ -166,7 +166,8 @@ def usual(array: Any) -> Any:
     (device,) = array.devices()
     if device.platform != "cpu":
         return array
-    order = array.format.layout.major_to_minor
+    layout: Any = array.format.layout
+    order = layout.major_to_minor
     if order == tuple(range(array.ndim)) and array.sharding.memory_kind == device.default_memory().kind:
         return array
     return put(np.ascontiguousarray(array), device)
