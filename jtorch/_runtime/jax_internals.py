@@ -6,6 +6,7 @@ ArrayImpl is the concrete array's class: one type comparison tells it from a tra
 from __future__ import annotations
 
 import contextlib
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -33,10 +34,19 @@ def put(array: np.ndarray, device: Any) -> jax.Array:
     """A copy of a host array on a device: `jax.device_put` without its generality, which costs ten times the copy."""
     sharding = single_device(device)
     aval = core.ShapedArray(array.shape, array.dtype)
+    stays = _stays(device)
     try:
-        return xla_client.batched_device_put(aval, sharding, [array], [device], True, True)  # committed, copied
+        return xla_client.batched_device_put(aval, sharding, [array], [device], stays, True)  # a copy
     except (AttributeError, TypeError):  # a JAX whose inside is another
-        return jax.device_put(array, device, may_alias=False)
+        return jax.device_put(array, device if stays else None, may_alias=False)
+
+
+@functools.cache
+def _stays(device: Any) -> bool:
+    """Whether what is put on a device is bound to it ("committed"). Where JAX would put it anyway it is not, if there are
+    other devices: beside an array that is spread over them it is spread, too.
+    """
+    return len(jax.devices()) == 1 or device != jax.devices()[0]
 
 
 class Traced:
