@@ -13,6 +13,7 @@ import jtorch
 CASES = {
     "1d": ("conv1d", (3, 4, 12), (8, 4, 3), True, {}),
     "1d strided": ("conv1d", (3, 4, 12), (8, 2, 3), False, dict(stride=2, padding=2, dilation=2, groups=2)),
+    "1d depthwise": ("conv1d", (3, 6, 12), (6, 1, 4), True, dict(padding=3, groups=6)),
     "1d transposed": ("conv_transpose1d", (3, 4, 7), (4, 6, 3), True, dict(stride=2, padding=1, output_padding=1)),
     "2d": ("conv2d", (2, 8, 7, 6), (16, 8, 3, 3), True, dict(padding=1)),
     "2d same": ("conv2d", (2, 8, 7, 6), (16, 8, 4, 3), True, dict(padding="same", dilation=(1, 2))),
@@ -21,6 +22,12 @@ CASES = {
     "2d one tap": ("conv2d", (2, 16, 7, 6), (8, 16, 1, 1), False, dict(stride=2)),
     "2d groups": ("conv2d", (2, 6, 7, 6), (9, 2, 3, 2), True, dict(stride=(1, 2), padding=(0, 1), groups=3)),
     "2d depthwise": ("conv2d", (2, 16, 7, 6), (16, 1, 3, 3), False, dict(padding=1, groups=16)),
+    "2d depthwise strided": ("conv2d", (11, 6, 9, 8), (6, 1, 5, 5), True, dict(stride=(2, 3), padding=2, groups=6)),
+    "2d depthwise wide": ("conv2d", (2, 6, 9, 8), (6, 1, 7, 7), True, dict(padding=3, groups=6)),
+    "2d depthwise holes": ("conv2d", (3, 6, 9, 8), (18, 1, 3, 3), False, dict(stride=2, padding=2, dilation=2, groups=6)),
+    "2d wide groups": ("conv2d", (2, 20, 7, 6), (16, 10, 3, 3), True, dict(stride=2, padding=1, groups=2)),
+    "2d many wide groups": ("conv2d", (2, 90, 4, 3), (90, 9, 3, 3), True, dict(padding=1, groups=10)),
+    "2d one tap groups": ("conv2d", (2, 8, 7, 6), (12, 4, 1, 1), True, dict(stride=(1, 2), groups=2)),
     "2d holes": ("conv2d", (2, 5, 9, 9), (7, 5, 3, 3), True, dict(stride=2, padding=2, dilation=(2, 3))),
     "2d one sample": ("conv2d", (8, 7, 6), (16, 8, 3, 3), True, {}),
     "2d transposed": ("conv_transpose2d", (2, 16, 5, 4), (16, 8, 4, 4), True, dict(stride=2, padding=1)),
@@ -28,10 +35,16 @@ CASES = {
     "2d transposed groups": (
         "conv_transpose2d", (2, 6, 5, 4), (6, 4, 3, 3), True, dict(stride=(2, 1), dilation=2, groups=3)
     ),
+    "2d transposed depthwise": ("conv_transpose2d", (2, 6, 5, 4), (6, 1, 4, 3), True, dict(stride=2, padding=1, groups=6)),
     "3d": ("conv3d", (2, 4, 4, 5, 6), (8, 4, 3, 2, 3), True, dict(padding=(1, 0, 1))),
+    "3d depthwise": ("conv3d", (2, 4, 4, 5, 6), (4, 1, 3, 2, 3), True, dict(stride=(1, 2, 2), padding=1, groups=4)),
     "3d transposed": ("conv_transpose3d", (1, 4, 3, 3, 4), (4, 8, 2, 2, 2), True, dict(stride=2)),
 }  # fmt: skip
-STEEP = ("2d", "2d groups", "2d transposed")  # whose second derivatives are compared as well
+# Whose second derivatives are compared as well.
+STEEP = (
+    "2d", "2d groups", "2d depthwise strided", "2d depthwise wide", "2d many wide groups", "2d transposed",
+    "2d transposed depthwise",
+)  # fmt: skip
 BATCHES = [(4, 6), (3, 5, 4), (2, 16, 5, 6), (2, 3, 4, 2, 3)]
 
 

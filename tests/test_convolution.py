@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtorch._ops import _bilinear, _conv_forms
-from jtorch._ops._conv_forms import Geometry
+from jtorch._ops import _bilinear, _conv_direct, _conv_forms
+from jtorch._ops._conv_geometry import Geometry
 from jtorch._runtime import devices, kernel
 
 CASES = {
@@ -23,8 +23,14 @@ CASES = {
     "holes": ((2, 5), (6, 5), (9, 8), (2, 3), (3, 2), (1, 2), (2, 3), 1),
     "groups": ((2, 6), (4, 3), (9, 8), (3, 2), (2, 2), (1, 1), (1, 1), 2),
     "depthwise": ((2, 6), (6, 1), (9, 8), (3, 2), (2, 1), (1, 1), (1, 1), 6),
+    "depthwise, some rest": ((11, 6), (12, 1), (5, 8), (3, 5), (2, 3), (1, 2), (2, 1), 6),
+    "depthwise, stride past the kernel": ((2, 6), (6, 1), (9, 8), (2, 2), (5, 3), (0, 0), (1, 1), 6),
+    "depthwise, wide padding": ((3, 6), (6, 1), (4, 4), (2, 2), (1, 2), (3, 3), (1, 1), 6),
     "stride past the kernel": ((2, 5), (6, 5), (9, 8), (2, 2), (5, 3), (0, 0), (1, 1), 1),
     "wide padding": ((2, 5), (6, 5), (4, 4), (2, 2), (1, 2), (3, 3), (1, 1), 1),
+    "groups of one tap": ((2, 6), (8, 3), (9, 8), (1, 1), (1, 2), (0, 0), (1, 1), 2),
+    "groups past the sums": ((2, 20), (6, 10), (9, 8), (3, 3), (2, 1), (1, 0), (1, 1), 2),
+    "many groups past the sums": ((2, 90), (90, 9), (4, 3), (3, 3), (2, 2), (1, 1), (1, 1), 10),
     "wide groups": ((2, 6), (8, 3), (9, 8), (3, 2), (1, 1), (1, 0), (1, 2), 2),
     "padding past the groups' kernel": ((2, 6), (8, 3), (9, 8), (2, 2), (1, 1), (3, 2), (1, 1), 2),
     "few channels, many results": ((2, 2), (40, 2), (9, 8), (3, 3), (1, 1), (1, 0), (1, 2), 1),
@@ -49,6 +55,8 @@ def _limits(request, monkeypatch):
     if request.param == "in pieces":
         for name, value in dict(SMALL=0, LONG=0, MANY=0, PIECE=8, NARROW=0).items():
             monkeypatch.setattr(_conv_forms, name, value)
+        for name, value in dict(AT_ONCE=2, TAPS=2, SAMPLES=1).items():
+            monkeypatch.setattr(_conv_direct, name, value)
     jax.clear_caches()
 
 

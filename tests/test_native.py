@@ -13,7 +13,7 @@ from jtorch import _native
 from jtorch._native import __main__ as command
 from jtorch._native import build
 from jtorch._ops import _batch_norm, _bilinear, _conv_forms
-from jtorch._ops._conv_forms import Geometry
+from jtorch._ops._conv_geometry import Geometry
 
 needs_kernels = pytest.mark.skipif(not _native.available(), reason="the oneDNN kernels are not installed")
 

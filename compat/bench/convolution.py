@@ -68,13 +68,13 @@ def row(name: str, variants: dict) -> dict[str, dict[str, float]]:
     import numpy as np
     import torch
 
-    from jtorch._ops import _bilinear, _conv_forms
+    from jtorch._ops import _bilinear, _conv_forms, _conv_geometry
     from jtorch._runtime import devices
     from jtorch._runtime.kernel import compiler_options
 
     shape, kernel, stride, padding, groups = SHAPES[name]
     n = len(kernel) - 2
-    at = _conv_forms.Geometry(shape[2:], kernel[2:], (stride,) * n, ((padding,) * 2,) * n, (1,) * n, groups)
+    at = _conv_geometry.Geometry(shape[2:], kernel[2:], (stride,) * n, ((padding,) * 2,) * n, (1,) * n, groups)
     draw = np.random.default_rng(0).standard_normal
     x, w = draw(shape, np.float32), draw(kernel, np.float32)
     g = draw((shape[0], kernel[0], *at.out), np.float32)

@@ -19,7 +19,7 @@ from jax.interpreters import ad, batching
 
 from jtorch._ops import _conv_forms as forms
 from jtorch._ops._common import Array
-from jtorch._ops._conv_forms import Geometry
+from jtorch._ops._conv_geometry import Geometry
 from jtorch._ops._lowering import lower
 
 

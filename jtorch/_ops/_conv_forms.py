@@ -3,8 +3,8 @@
 The plain forms are XLA's own convolution: right everywhere, fast on accelerators. On the CPU the form is chosen by
 static shape, from measurements (`compat/bench/convolution.py`):
 
-- one tap, few channels, groups: products over the columns (im2col), a sample at a time, so that nothing is transposed;
-  depthwise: a multiply-add a tap;
+- one tap, few channels: products over the columns (im2col), a sample at a time, so that nothing is transposed;
+- groups of few channels, depthwise among them: `_conv_direct`; other groups: each as a convolution of its own;
 - windows that touch and do not overlap: a matrix product of their elements;
 - one or three spatial dims: two, with the kernel's depth among the channels, since XLA has a fast one for those alone,
   and with few results several positions as one, since it has none for few channels;
@@ -18,17 +18,16 @@ import functools
 import itertools
 import math
 import operator
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jtorch import _native
+from jtorch._ops import _conv_direct as direct
 from jtorch._ops._common import Array
+from jtorch._ops._conv_geometry import Geometry, Ints, apart, slices
 from jtorch._ops.matmul import contract
-
-Ints = tuple[int, ...]
 
 # Channels that are too few for XLA's convolution, results that make up for it in the weight gradient, the length of a
 # column whose sum back into place takes less, and the elements of the largest column matrix that then beats it.
@@ -39,37 +38,8 @@ LONG = 64
 NARROW = 16
 # Elements of a result's gradient that its weight gradient takes at a time, if they are many more, and the most pieces.
 PIECE, MANY, PIECES = 1 << 17, 1 << 19, 8
-# Elements from which an array is stored before XLA transposes it and after.
-APART = 1 << 16
-
-
-class Geometry(NamedTuple):
-    """What is static of a convolution, a tuple entry a spatial dim."""
-
-    spatial: Ints
-    kernel: Ints
-    stride: Ints
-    pads: tuple[tuple[int, int], ...]
-    dilation: Ints
-    groups: int
-
-    @property
-    def out(self) -> Ints:
-        """The result's spatial sizes."""
-        return tuple(
-            (size + lo + hi - d * (k - 1) - 1) // s + 1
-            for size, k, s, (lo, hi), d in zip(
-                self.spatial, self.kernel, self.stride, self.pads, self.dilation, strict=True
-            )
-        )
-
-    @property
-    def taps(self) -> int:
-        return math.prod(self.kernel)
-
-    @property
-    def positions(self) -> int:
-        return math.prod(self.out)
+# Groups up to which each has its own convolution in the program; of more, one is called for each.
+APIECE = 8
 
 
 def _numbers(n: int) -> tuple[str, str, str]:
@@ -108,17 +78,6 @@ def taps_of(x: Array, g: Array, geometry: Geometry) -> Array:
 # ---- forms of columns ------------------------------------------------------------------------------------------------
 
 
-def _slices(x: Array, at: Geometry, first: int) -> list[Array]:
-    """The kernel's shifted, strided slices of a padded x, whose spatial dims start at `first`."""
-    found = []
-    for tap in itertools.product(*(range(k) for k in at.kernel)):
-        start, limit, step = [0] * x.ndim, list(x.shape), [1] * x.ndim
-        for i, (k, d, o, s) in enumerate(zip(tap, at.dilation, at.out, at.stride, strict=True), first):
-            start[i], limit[i], step[i] = k * d, k * d + (o - 1) * s + 1, s
-        found.append(lax.slice(x, start, limit, step))
-    return found
-
-
 def _columns(x: Array, at: Geometry, wide: bool = False) -> tuple[Array, Ints]:
     """The slices of x one below the other, (N, groups, taps * channels, positions), and the spatial dims of a row.
 
@@ -129,7 +88,7 @@ def _columns(x: Array, at: Geometry, wide: bool = False) -> tuple[Array, Ints]:
     x = jnp.pad(x, ((0, 0), (0, 0), *at.pads))
     split = batch, at.groups, channels // at.groups
     if not wide or at.taps == 1 or any(s > 1 for s in at.stride):
-        return jnp.concatenate([part.reshape(*split, -1) for part in _slices(x, at, 2)], 2), at.out
+        return jnp.concatenate([part.reshape(*split, -1) for part in slices(x, at, 2)], 2), at.out
     rows = at.out[0], *x.shape[3:]
     starts = [
         sum(k * d * math.prod(x.shape[i:]) for i, (k, d) in enumerate(zip(tap, at.dilation, strict=True), 3))
@@ -153,27 +112,20 @@ def by_columns(x: Array, w: Array, at: Geometry, wide: bool = False) -> Array:
     if inner == 1 and outer == 1:
         # Depthwise: a multiply-add a tap, fused into one loop; no columns are stored.
         factors = w.reshape(channels, at.taps, *(1,) * len(at.out))
-        parts = _slices(jnp.pad(x, ((0, 0), (0, 0), *at.pads)), at, 2)
+        parts = slices(jnp.pad(x, ((0, 0), (0, 0), *at.pads)), at, 2)
         return functools.reduce(operator.add, [part * factors[:, tap] for tap, part in enumerate(parts)])
     columns, rows = _columns(x, at, wide)
     matrix = jnp.swapaxes(w.reshape(groups, outer, inner, at.taps), 2, 3).reshape(groups, outer, at.taps * inner)
     if _sample_by_sample(inner, outer, at):
-        y = contract(jnp.broadcast_to(matrix, (batch, *matrix.shape)), columns, ((3,), (2,)), ((0, 1), (0, 1)))
+        # With more than a few to sum over, the library is faster where their dim is the weight's outer one.
+        along = 3
+        if at.taps * inner >= NARROW:
+            matrix, along = jnp.swapaxes(matrix, 1, 2), 2
+        y = contract(jnp.broadcast_to(matrix, (batch, *matrix.shape)), columns, ((along,), (2,)), ((0, 1), (0, 1)))
     else:
         y = jnp.swapaxes(contract(matrix[0], columns[:, 0], ((1,), (1,))), 0, 1)
     y = y.reshape(batch, w.shape[0], *rows)
     return y if rows == at.out else y[(slice(None), slice(None), *(slice(o) for o in at.out))]
-
-
-def by_sums(x: Array, w: Array, at: Geometry) -> Array:
-    """Products of the weight with x, a row a tap, and the sum of these moved into place: a convolution without stride."""
-    pads = tuple(
-        (d * (k - 1) - lo, d * (k - 1) - hi) for d, k, (lo, hi) in zip(at.dilation, at.kernel, at.pads, strict=True)
-    )
-    if any(s > 1 for s in at.stride) or any(p < 0 for pair in pads for p in pair):
-        return by_columns(x, w, at, True)
-    back = Geometry(at.out, at.kernel, at.stride, pads, at.dilation, at.groups)
-    return columns_back(x, _flipped(w, at.groups), back)
 
 
 def columns_back(g: Array, w: Array, at: Geometry) -> Array:
@@ -186,9 +138,6 @@ def taps_by_columns(x: Array, g: Array, at: Geometry) -> Array:
     """The weight gradient of `by_columns`."""
     groups, batch = at.groups, x.shape[0]
     inner, outer = x.shape[1] // groups, g.shape[1] // groups
-    if inner == 1 and outer == 1:
-        like = jax.ShapeDtypeStruct((g.shape[1], inner, *at.kernel), x.dtype)
-        return jax.linear_transpose(lambda w: by_columns(x, w, at), like)(g)[0]
     columns = _columns(x, at)[0]
     g = g.reshape(batch, groups, outer, at.positions)
     if _sample_by_sample(inner, outer, at):
@@ -199,19 +148,34 @@ def taps_by_columns(x: Array, g: Array, at: Geometry) -> Array:
     return w.reshape(groups * outer, inner, *at.kernel)
 
 
-def _some_at_a_time(form, samples: tuple[Array, ...], elements: int, add: bool) -> Array:
-    """form(*samples) for as many samples at a time as keep within SMALL, at so many elements each."""
-    batch = samples[0].shape[0]
-    room = max(SMALL // max(elements, 1), 1)
+# ---- forms of groups -------------------------------------------------------------------------------------------------
+
+
+def _group_by_group(form, a: Array, b: Array, at: Geometry, weight: bool) -> Array:
+    """What `form` gives of each group of a and of b, whose channels, or of the weight results, are in groups."""
+    one = at._replace(groups=1)
+    if at.groups <= APIECE:
+        pairs = zip(jnp.split(a, at.groups, 1), jnp.split(b, at.groups, 1 - weight), strict=True)
+        return jnp.concatenate([form(*pair, one, False) for pair in pairs], int(weight))
+    each = [
+        c.reshape(at.groups, -1, *c.shape[1:]) if dim == 0
+        else jnp.moveaxis(c.reshape(c.shape[0], at.groups, -1, *c.shape[2:]), 1, 0)
+        for c, dim in ((a, 1), (b, 1 - weight))
+    ]  # fmt: skip
+    y = lax.map(lambda pair: form(*pair, one, False), tuple(each))
+    return jnp.moveaxis(y, 0, 1).reshape(a.shape[0], -1, *y.shape[3:]) if weight else y.reshape(-1, *y.shape[2:])
+
+
+def _some_at_a_time(form, x: Array, g: Array, elements: int) -> Array:
+    """The sum of form(x, g) of as many samples at a time as keep within SMALL, at so many elements each."""
+    batch = x.shape[0]
+    room = max(SMALL // max(elements, 1), direct.SAMPLES)
     some = max(b for b in range(1, batch + 1) if batch % b == 0 and b <= room)
     if some == batch:
-        return form(*samples)
-    pieces = tuple(a.reshape(batch // some, some, *a.shape[1:]) for a in samples)
-    if add:
-        start = jnp.zeros_like(jax.eval_shape(form, *(a[0] for a in pieces)))
-        return lax.scan(lambda total, now: (total + form(*now), None), start, pieces)[0]
-    y = lax.map(lambda now: form(*now), pieces)
-    return y.reshape(batch, *y.shape[2:])
+        return form(x, g)
+    pieces = tuple(a.reshape(batch // some, some, *a.shape[1:]) for a in (x, g))
+    start = jnp.zeros_like(jax.eval_shape(form, *(a[0] for a in pieces)))
+    return lax.scan(lambda total, now: (total + form(*now), None), start, pieces)[0]
 
 
 # ---- forms of patches -------------------------------------------------------------------------------------------------
@@ -271,17 +235,9 @@ def _flat(x: Array, at: Geometry) -> tuple[Array, Geometry]:
         return x[:, :, None], wide
     x = jnp.pad(jnp.moveaxis(x, 2, 1), ((0, 0), at.pads[0], *((0, 0),) * 3))
     depth = Geometry(x.shape[1:2], at.kernel[:1], at.stride[:1], ((0, 0),), at.dilation[:1], 1)
-    x = jnp.concatenate(_slices(x, depth, 1), 2)
+    x = jnp.concatenate(slices(x, depth, 1), 2)
     rest = Geometry(at.spatial[1:], at.kernel[1:], at.stride[1:], at.pads[1:], at.dilation[1:], 1)
     return x.reshape(-1, *x.shape[2:]), rest
-
-
-def _apart(x: Array) -> Array:
-    """Keeps what computes x and what reads it out of the loop that transposes it for a convolution.
-
-    Fused, all that they read is gone through in the transpose's steps, once for each transpose.
-    """
-    return lax.optimization_barrier(x) if x.size >= APART else x
 
 
 def _last(x: Array, w: Array, stride: Ints, pads, dilation: Ints) -> Array:
@@ -312,7 +268,7 @@ def _taps_last(x: Array, g: Array, at: Geometry) -> Array:
 
 def _taps_in_pieces(x: Array, g: Array, at: Geometry) -> Array:
     """The weight gradient of `_dense`: with many samples, the sum of what some give at a time, which stay in the cache."""
-    x, g = _apart(x), _apart(g)
+    x, g = apart(x), apart(g)
     batch, pieces = x.shape[0], 1
     if g.size >= MANY and g.shape[1] > NARROW:
         # Each piece makes a whole result: together they are to be no more than what is read.
@@ -325,24 +281,22 @@ def _taps_in_pieces(x: Array, g: Array, at: Geometry) -> Array:
 
 def _dense(x: Array, w: Array, at: Geometry) -> Array:
     """XLA's convolution, as one of two spatial dims and not too few results."""
-    if at.groups > 1:
-        return correlate(x, w, at)
     if len(at.spatial) != 2:
         flat, within = _flat(x, at)
         w = jnp.moveaxis(w, 2, 1) if len(at.spatial) == 3 else w
         y = correlate_on_cpu(flat, w.reshape(w.shape[0], flat.shape[1], *within.kernel), within, False)
         y = y.reshape(x.shape[0], -1, *y.shape[1:])
         return jnp.moveaxis(y, 1, 2).reshape(x.shape[0], w.shape[0], *at.out)
-    x, outer, last = _apart(x), w.shape[0], at.out[1]
+    x, outer, last = apart(x), w.shape[0], at.out[1]
     many = max((m for m in (1, 2, 4) if last % m == 0 and m * outer <= 2 * NARROW), default=1)
     if many == 1 or max(x.shape[1], outer) > NARROW or at.dilation[1] > 1 or at.taps == 1:
-        return _apart(_last(x, w, at.stride, at.pads, at.dilation))
+        return apart(_last(x, w, at.stride, at.pads, at.dilation))
     # Each of the positions that become one has its own copy of the kernel, moved to where it is.
     step = at.stride[1]
     w = jnp.stack([jnp.pad(w, ((0, 0),) * 3 + ((i * step, (many - 1 - i) * step),)) for i in range(many)], 1)
     y = _last(x, w.reshape(-1, *w.shape[2:]), (at.stride[0], many * step), at.pads, at.dilation)
     y = y.reshape(x.shape[0], outer, many, *y.shape[2:])
-    return _apart(jnp.moveaxis(y, 2, 4).reshape(x.shape[0], outer, *at.out))
+    return apart(jnp.moveaxis(y, 2, 4).reshape(x.shape[0], outer, *at.out))
 
 
 # ---- forms of phases -------------------------------------------------------------------------------------------------
@@ -359,7 +313,7 @@ def _phases_at_once(g: Array, w: Array, at: Geometry) -> Array:
     w = lax.rev(w, tuple(spatial)).transpose(1, *(i + 1 for i in spatial), 0, *spatial)
     w = w.reshape(-1, outer, *kernel)
     pads = [(k - 1, q - o) for k, q, o in zip(kernel, rows, at.out, strict=True)]
-    y = _padded(g, w, pads, (1,) * n, 1)
+    y = _padded(g, w, pads, (1,) * n)
     y = y.reshape(g.shape[0], inner, *at.stride, *rows)
     return _interleaved(y, at, [lo for lo, _ in at.pads])
 
@@ -367,8 +321,8 @@ def _phases_at_once(g: Array, w: Array, at: Geometry) -> Array:
 def _phase_by_phase(g: Array, w: Array, at: Geometry) -> Array:
     """One convolution a phase: position h is row q, phase r of q * stride + r."""
     rows = [-(-size // s) for size, s in zip(at.spatial, at.stride, strict=True)]
-    shape = (g.shape[0], w.shape[1] * at.groups, *rows)
-    flipped = _flipped(w, at.groups)
+    shape = (g.shape[0], w.shape[1], *rows)
+    flipped = _flipped(w)
     found = []
     for phase in itertools.product(*(range(s) for s in at.stride)):
         cut, pads, dilation = [slice(None)] * 2, [], []
@@ -385,28 +339,26 @@ def _phase_by_phase(g: Array, w: Array, at: Geometry) -> Array:
             pads.append((-start, end - at.out[i]))
             dilation.append(d // common)
         else:
-            found.append(_padded(g, flipped[tuple(cut)], pads, tuple(dilation), at.groups))
+            found.append(_padded(g, flipped[tuple(cut)], pads, tuple(dilation)))
             continue
         found.append(jnp.zeros(shape, g.dtype))
     y = jnp.stack(found, 2).reshape(*shape[:2], *at.stride, *rows)
     return _interleaved(y, at, [0] * len(rows))
 
 
-def _flipped(w: Array, groups: int) -> Array:
-    """(O, C / groups, *kernel) as the (C, O / groups, *kernel) that leads back, every spatial dim reversed."""
-    outer, inner = w.shape[:2]
-    w = lax.rev(w, tuple(range(2, w.ndim))).reshape(groups, outer // groups, inner, *w.shape[2:])
-    return jnp.swapaxes(w, 1, 2).reshape(groups * inner, outer // groups, *w.shape[3:])
+def _flipped(w: Array) -> Array:
+    """(O, C, *kernel) as the (C, O, *kernel) that leads back, every spatial dim reversed."""
+    return jnp.swapaxes(lax.rev(w, tuple(range(2, w.ndim))), 0, 1)
 
 
-def _padded(g: Array, w: Array, pads: list[tuple[int, int]], dilation: Ints, groups: int) -> Array:
+def _padded(g: Array, w: Array, pads: list[tuple[int, int]], dilation: Ints) -> Array:
     """A convolution whose padding may be negative: XLA's fast one takes no such."""
     if any(p < 0 for pair in pads for p in pair):
         cut = [(min(lo, 0), min(hi, 0), 0) for lo, hi in pads]
         g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), (0, 0, 0), *cut])
         pads = [(max(lo, 0), max(hi, 0)) for lo, hi in pads]
-    at = Geometry(g.shape[2:], w.shape[2:], (1,) * len(pads), tuple(pads), dilation, groups)
-    return by_columns(g, w, at) if at.taps == 1 and groups == 1 else _dense(g, w, at)
+    at = Geometry(g.shape[2:], w.shape[2:], (1,) * len(pads), tuple(pads), dilation, 1)
+    return by_columns(g, w, at) if at.taps == 1 else _dense(g, w, at)
 
 
 def _interleaved(y: Array, at: Geometry, start: list[int]) -> Array:
@@ -425,12 +377,8 @@ def _interleaved(y: Array, at: Geometry, start: list[int]) -> Array:
 # ---- the choice on the CPU -------------------------------------------------------------------------------------------
 
 
-def _depthwise(w_shape: Ints, groups: int) -> bool:
-    return groups > 1 and w_shape[1] == 1 and w_shape[0] == groups
-
-
 def _in_columns(batch: int, channels: int, w_shape: Ints, at: Geometry) -> bool:
-    if at.taps == 1 or at.groups > 1:
+    if at.taps == 1:
         return True
     return at.taps <= 49 and channels <= FEW and batch * channels * at.positions * at.taps <= SMALL
 
@@ -481,9 +429,10 @@ def correlate_on_cpu(x: Array, w: Array, geometry: Geometry) -> Array:
     at = geometry
     if _in_patches(at):
         return by_patches(x, w, at)
-    if at.groups > 1 and not _depthwise(w.shape, at.groups):
-        elements = at.taps * max(x.shape[1], w.shape[0]) * max(at.positions, math.prod(at.spatial))
-        return _some_at_a_time(lambda x: by_sums(x, w, at), (x,), elements, False)
+    if at.groups > 1:
+        if direct.fits(w.shape[1], at.taps):
+            return direct.correlate(x, w, at)
+        return by_columns(x, w, at) if at.taps == 1 else _group_by_group(correlate_on_cpu, x, w, at, True)
     if _in_columns(x.shape[0], x.shape[1], w.shape, at):
         return by_columns(x, w, at, True)
     return _dense(x, w, at)
@@ -497,8 +446,9 @@ def spread_back_on_cpu(g: Array, w: Array, geometry: Geometry) -> Array:
     if _in_patches(at):
         return patches_back(g, w, at)
     if at.groups > 1:
-        elements = 1 if _depthwise(w.shape, at.groups) else at.taps * shape[1] * at.positions
-        return _some_at_a_time(lambda g: columns_back(g, w, at), (g,), elements, False)
+        if direct.fits(w.shape[0] // at.groups, at.taps):
+            return direct.spread_back(g, w, at)
+        return columns_back(g, w, at) if at.taps == 1 else _group_by_group(spread_back_on_cpu, g, w, at, True)
     if all(s == 1 for s in at.stride):
         if at.taps > 1 and shape[1] * at.taps <= LIGHT and _in_columns(shape[0], shape[1], w.shape, at):
             return columns_back(g, w, at)
@@ -506,8 +456,8 @@ def spread_back_on_cpu(g: Array, w: Array, geometry: Geometry) -> Array:
             (d * (k - 1) - lo, size + lo - o)
             for d, k, (lo, _), size, o in zip(at.dilation, at.kernel, at.pads, at.spatial, at.out, strict=True)
         ]
-        return _padded(g, _flipped(w, at.groups), pads, at.dilation, at.groups)
-    if at.groups == 1 and all(d == 1 for d in at.dilation):
+        return _padded(g, _flipped(w), pads, at.dilation)
+    if all(d == 1 for d in at.dilation):
         waste = math.prod(
             -(-(size + lo) // s) * s / size * (-(-k // s)) * s / k
             for size, (lo, _), s, k in zip(at.spatial, at.pads, at.stride, at.kernel, strict=True)
@@ -527,8 +477,10 @@ def taps_of_on_cpu(x: Array, g: Array, geometry: Geometry) -> Array:
     if _in_patches(at):
         return taps_by_patches(x, g, at)
     if at.groups > 1:
-        elements = 1 if _depthwise(shape, at.groups) else at.taps * x.shape[1] * at.positions
-        return _some_at_a_time(lambda x, g: taps_by_columns(x, g, at), (x, g), elements, True)
+        if direct.fits(shape[1], at.taps):
+            elements = direct.summed(shape, at)
+            return _some_at_a_time(lambda x, g: direct.taps_of(x, g, at), x, g, elements)
+        return taps_by_columns(x, g, at) if at.taps == 1 else _group_by_group(taps_of_on_cpu, x, g, at, False)
     if at.taps == 1 or (g.shape[1] >= WIDE and _in_columns(x.shape[0], x.shape[1], shape, at)):
         return taps_by_columns(x, g, at)
     if len(at.spatial) != 2:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from jtorch._ops._bilinear import correlate, spread_back
 from jtorch._ops._common import Array, is_complex, scalar_name
-from jtorch._ops._conv_forms import Geometry, by_columns
+from jtorch._ops._conv_forms import by_columns
+from jtorch._ops._conv_geometry import Geometry
 from jtorch._ops.matmul import C_NAMES
 from jtorch._ops.registry import op
 
