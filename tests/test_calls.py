@@ -70,21 +70,39 @@ class _Running:
         return False
 
 
-def test_a_program_that_still_runs_keeps_what_it_was_given():
-    given = [np.ones(3, np.float32), np.ones(3, np.float32)]
-    jitted = jax.jit(lambda x, y: [x + y])
-    call = Call(jitted, devices.CPU, jitted.lower(*given).compile(), given)
-    first = call.take(list(given))
-    assert not any(type(a) is np.ndarray for a in first)
-    (results,) = call.results(first)
-    call.free(results)
-    assert results[0].tolist() == [2.0] * 3
-    again = call.take([np.full(3, 5.0, np.float32), given[1]])
-    assert [a is b for a, b in zip(again, first, strict=True)] == [True, True]
+def test_a_program_that_still_runs_keeps_what_it_was_given(monkeypatch):
+    given = []
+    real = calls.executable
+
+    def watched(compiled):
+        found = real(compiled)
+        assert found is not None
+        run, finish, used = found
+        return lambda arrays: (given.append(list(arrays)), run(arrays))[1], finish, used
+
+    monkeypatch.setattr(calls, "executable", watched)
+    ones = np.ones(3, np.float32)
+    jitted = jax.jit(lambda x, y, z: [x + z], keep_unused=False)
+    compiled = jitted.lower(ones, ones, ones).compile()
+    call = Call(jitted, devices.CPU, compiled, 3)
+
+    def run(n):
+        (results,) = call.start((np.full(3, n, np.float32), ones, ones))
+        assert results[0].tolist() == [n + 1.0] * 3
+        return results
+
+    call.free(run(1.0))
+    call.free(run(2.0))
+    call.free([_Running()])  # nothing is out
+    run(3.0)
     call.free([_Running()])
-    third = call.take([np.full(3, 7.0, np.float32), given[1]])
-    assert not any(a is b for a, b in zip(again, third, strict=True))
-    assert [a.tolist() for a in again] == [[5.0] * 3, [1.0] * 3]
+    run(4.0)
+    first, second, third, fourth = given
+    assert all(len(arrays) == 2 and ones is not arrays[1] for arrays in given)
+    assert [a is b for a, b in zip(first, second, strict=True)] == [True, True]
+    assert [a is b for a, b in zip(second, third, strict=True)] == [True, True]
+    assert [a is b for a, b in zip(third, fourth, strict=True)] == [False, False]
+    assert [a.tolist()[0] for a in third] == [3.0, 1.0]
 
 
 @pytest.mark.parametrize("kind", ["columns first", "pinned_host"])

@@ -50,18 +50,18 @@ def getter(keys: Sequence) -> Callable[[Any], tuple]:
 
 
 class Call:
-    """A program called with a flat list of arrays; `()` stands for one that it has no use for.
+    """A program called with a flat sequence of arrays.
 
-    `results(take(arrays))` gives an iterator over its one list of results. Until that is asked for nothing has run, and
-    all that happens then happens in C, where no signal handler comes between. `free` is to follow.
+    `start` gives an iterator over its one list of results. Until that is asked for nothing has run, and all that happens
+    then happens in C, where no signal handler comes between. `free` is to follow.
     """
 
     __slots__ = ("_finish", "_kept", "_run", "_taken", "_takes", "_where", "compiled", "jax")
 
     def __init__(
-        self, call: Callable, where: devices.device, compiled: jax.stages.Compiled | None = None, arrays: Sequence = ()
+        self, call: Callable, where: devices.device, compiled: jax.stages.Compiled | None = None, inputs: int = 0
     ):
-        """`call` is JAX's own; `compiled` what it calls where that is one program; `arrays` such as it will be given."""
+        """`call` is JAX's own; `compiled` what it calls where that is one program; `inputs` how many arrays are given."""
         self.jax, self.compiled, self._where = call, compiled, devices.to_jax(where)
         self._run, self._finish, self._takes = call, None, None
         self._kept: dict[int, _Kept] = {}  # by place among what the program takes
@@ -70,33 +70,25 @@ class Call:
         found = executable(compiled) if past else None  # type: ignore[arg-type]
         if found is not None:
             self._run, self._finish, used = found
-            leaves = [i for i, a in enumerate(arrays) if a.__class__ is not tuple]
-            places = [leaves[i] for i in used]
-            if len(places) != len(arrays):
-                self._takes = getter(places)
+            if len(used) != inputs:  # the program has no use for some
+                self._takes = getter(used)
 
-    def take(self, arrays: list) -> list:
-        """What the program is given."""
+    def start(self, given: Sequence) -> Iterator[list]:
+        """An iterator that runs the program on some arrays when it is asked for its only element."""
         if self._finish is None:
-            return arrays
+            return starmap(self._run, (given,))
         if self._takes is not None:
-            arrays = list(self._takes(arrays))
+            given = self._takes(given)
         self._taken = None
-        if np.ndarray in map(type, arrays):
-            kept, self._kept = self._kept, {}  # a run that is cut off by an interrupt keeps them
-            for i, a in enumerate(arrays):
+        if np.ndarray in map(type, given):
+            given, kept, self._kept = list(given), self._kept, {}  # a run that is cut off by an interrupt keeps them
+            for i, a in enumerate(given):
                 if a.__class__ is np.ndarray:
                     mine = kept.get(i)
                     if mine is None:
                         mine = kept[i] = _Kept(a, self._where)
-                    arrays[i] = mine.hold(a)
+                    given[i] = mine.hold(a)
             self._taken = kept
-        return arrays
-
-    def results(self, given: list) -> Iterator[list]:
-        """An iterator that runs the program when it is asked for its only element."""
-        if self._finish is None:
-            return starmap(self._run, (given,))
         return map(self._finish, map(self._run, (given,)))
 
     def free(self, results: Sequence) -> None:

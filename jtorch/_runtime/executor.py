@@ -403,10 +403,10 @@ def _execute(end: Step, slots: tuple[int, ...]) -> ColdProgram | HotProgram:
     # From here on donated inputs are gone: the call and the storing of its results are one step in C, which no signal
     # handler can come between.
     if (T.arrays or _only_cpu()) and outside_traces():
-        T.done.extend(map(program.order, program.results(program.prepare(T.arrays, T.numbers))))
+        T.done.extend(map(program.order, program.start(T.arrays, T.numbers)))
     else:
         with _at_once(T.device or devices.CPU):
-            T.done.extend(map(program.order, program.results(program.prepare(T.arrays, T.numbers))))
+            T.done.extend(map(program.order, program.start(T.arrays, T.numbers)))
     program.ran(T.done[0])
     stats.syncs += 1
     stats.operations += plan.size

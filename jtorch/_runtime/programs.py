@@ -120,9 +120,9 @@ class ColdProgram:
         where = devices.to_jax(self.steps[0].kernel.out[0].device)
         return {i: put(a, where) if type(a) is np.ndarray else a for i, a in arrays.items()}, numbers
 
-    def results(self, given):
+    def start(self, arrays, numbers):
         """An iterator that runs the trace when it is asked for its only element."""
-        return starmap(self.call, (given,))
+        return starmap(self.call, (self.prepare(arrays, numbers),))
 
     def ran(self, results):
         stats.cold += 1
@@ -194,13 +194,13 @@ def compile_apart(
     trim()
     call, compiled = program(fn, args, where, compiler_options(where, False), known, donate)
     trim()
-    return Call(call, where, compiled, args)
+    return Call(call, where, compiled, len(args))
 
 
 def find_apart(args: Sequence, where: devices.device, known: str | None, donate: tuple[int, ...] = ()) -> Call | None:
     """What `compile_apart` would give, where an earlier process has compiled it."""
     compiled = find(args, where, compiler_options(where, False), known, donate)
-    return compiled and Call(direct(compiled), where, compiled, args)
+    return compiled and Call(direct(compiled), where, compiled, len(args))
 
 
 class Numbers:
@@ -214,13 +214,13 @@ class Numbers:
     def __init__(self, keys: list[int], dtype, where: devices.device):
         self.get, self.n, self.dtype, self.where = getter(keys), len(keys), dtype, where
         self.last: tuple = ()
-        self.array: Any = ()  # nothing is passed where there are none
-        self.placed = True
+        self.array: Any = None
+        self.placed = False
 
     @property
     def struct(self) -> Any:
         """The shape and dtype of the array."""
-        return jax.ShapeDtypeStruct((self.n,), self.dtype) if self.n else ()
+        return jax.ShapeDtypeStruct((self.n,), self.dtype)
 
     def __call__(self, numbers: dict) -> Any:
         found = self.get(numbers)
@@ -234,27 +234,35 @@ class Numbers:
 
 def run_time_numbers(
     places: Iterable[tuple[str, int]], where: devices.device
-) -> tuple[Numbers, Numbers, Callable[[Any, Any], Callable]]:
-    """The floats and the ints of a program, by kind and place, and what makes of their arrays in it the `number` of `body`."""
+) -> tuple[list[Numbers], Callable[[Sequence], Callable]]:
+    """The numbers of a program, by kind and place, and what makes of their arrays in it the `number` of `body`."""
+    made, at = [], {}
     wanted = sorted(set(places))
-    floats, ints = ([i for k, i in wanted if k == kind] for kind in "fi")
-    at = {("f", i): n for n, i in enumerate(floats)} | {("i", i): n for n, i in enumerate(ints)}
+    for kind, dtype in (("f", np.float64), ("i", np.int64)):
+        keys = [i for k, i in wanted if k == kind]
+        at.update({(kind, i): (len(made), n) for n, i in enumerate(keys)})
+        if keys:
+            made.append(Numbers(keys, dtype, where))
 
-    def number(floats, ints):
-        return lambda n: (floats if n[0] == "f" else ints)[at[n]]
+    def number(arrays):
+        def of(n):
+            array, place = at[n]
+            return arrays[array][place]
 
-    return Numbers(floats, np.float64, where), Numbers(ints, np.int64, where), number
+        return of
+
+    return made, number
 
 
 class HotProgram:
     """A trace as one compiled program. `pairs`: an input that gives its memory away, the result that takes it.
 
-    What `results` gives, `order` brings into the order of `slots`: JAX gives a donated input's memory to the first result
+    What `start` gives, `order` brings into the order of `slots`: JAX gives a donated input's memory to the first result
     of its kind, so those that take come first.
     """
 
     __slots__ = (
-        "args", "call", "donated", "floats", "fn", "get", "ints", "known", "name", "new", "order", "seconds", "visits", "where", "why",
+        "args", "call", "donated", "fn", "get", "known", "name", "new", "numbers", "order", "seconds", "visits", "where", "why",
     )  # fmt: skip
 
     def __init__(self, end: Step, slots: tuple[int, ...], pairs: list[tuple[int, int]], visits: int):
@@ -274,16 +282,16 @@ class HotProgram:
         # In C, as the rest of a run. One result needs no order, and an itemgetter of one place gives no tuple.
         self.order = list if made == list(slots) else operator.itemgetter(*(made.index(slot) for slot in slots))
         self.where = where = ops[0].kernel.out[0].device
-        self.floats, self.ints, number = run_time_numbers((n for s in ops for n in s.numbers), where)
+        self.numbers, number = run_time_numbers((n for s in ops for n in s.numbers), where)
         inputs = self.donated + kept
         self.get = getter(inputs)
         structs = {slot: a.struct for s in steps for slot, (a, _) in enumerate(s.outs, s.slot)}
-        self.args = [*(structs[i] for i in inputs), self.floats.struct, self.ints.struct]
+        self.args = [*(structs[i] for i in inputs), *(n.struct for n in self.numbers)]
         compute = body(ops)
 
         def trace(*given):
-            env = dict(zip(inputs, given[:-2], strict=True))
-            compute(env, number(*given[-2:]))
+            env = dict(zip(inputs, given, strict=False))
+            compute(env, number(given[len(inputs) :]))
             return [env[i] for i in made]
 
         stats.hot_programs += 1
@@ -307,15 +315,14 @@ class HotProgram:
         self.seconds = time.perf_counter() - began
         self.call = call
 
-    def prepare(self, arrays, numbers):
+    def start(self, arrays, numbers):
+        """An iterator that runs the program when it is asked for its only element."""
+        given = self.get(arrays)
+        if self.numbers:
+            given = *given, *[n(numbers) for n in self.numbers]
         if self.call is None:
             self.make()
-        call: Any = self.call
-        return call.take([*self.get(arrays), self.floats(numbers), self.ints(numbers)])
-
-    def results(self, given):
-        """An iterator that runs the program when it is asked for its only element."""
-        return self.call.results(given)  # type: ignore[union-attr]
+        return self.call.start(given)  # type: ignore[union-attr]
 
     def text(self) -> str:
         """XLA's form of the program."""

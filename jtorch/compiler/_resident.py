@@ -107,13 +107,12 @@ class Run:
         if not results:
             with lock:
                 if not results:
-                    given = self.call.take(self.given)
                     # Donated inputs are gone from here on: the call and the storing of what it gives are one step in C.
                     if outside_traces():
-                        results.extend(self.call.results(given))
+                        results.extend(self.call.start(self.given))
                     else:
                         with jax.ensure_compile_time_eval():
-                            results.extend(self.call.results(given))
+                            results.extend(self.call.start(self.given))
                     self.call.free(results[0])
                     self.given = []
         return results[0]
@@ -253,15 +252,13 @@ class Resident:
         self.size = len(ops)
         there = replay.numbers.keys() | {i for _, i in replay.rates}
         self.where = ops[0].kernel.out[0].device
-        self.floats, self.ints, number = run_time_numbers(
-            (n for s in ops for n in s.numbers if n[1] in there), self.where
-        )
+        self.kinds, number = run_time_numbers((n for s in ops for n in s.numbers if n[1] in there), self.where)
         self.numbers, self.rates = dict(replay.numbers), []
-        self.tail: list = []  # constants, and the numbers as arrays
+        self.tail: list | None = None  # constants, and the numbers as arrays
         compute = body(ops)
-        carried, packs, n_large = len(self.carried), self.packs, len(self.large)
-        large_slots = [read[i] for i in self.large]
-        others = [s for inputs in (self.fixed, self.taken, self.drawn, self.constants) for _, s in inputs]
+        carried, packs = len(self.carried), self.packs
+        single = [read[i] for i in self.large]
+        single += [s for inputs in (self.fixed, self.taken, self.drawn, self.constants) for _, s in inputs]
         rest = [slot for slot, *_ in replay.rest]
 
         def step(*given):
@@ -269,15 +266,15 @@ class Resident:
             for p in range(carried):
                 arrays = packs[p].split(given[p])
                 env.update({read[i]: a for i, a in zip(groups[p], arrays, strict=True)})
-            env.update(zip(large_slots + others, given[carried : carried + n_large + len(others)], strict=True))
-            compute(env, number(*given[-2:]))
+            env.update(zip(single, given[carried:], strict=False))
+            compute(env, number(given[carried + len(single) :]))
             joined = [jnp.concatenate([env[slots[i]].reshape(-1) for i in places]) for places in groups]
             return [*joined, *(env[slot] for slot in alone), *(env[slot] for slot in rest)]
 
         self.donated = tuple(at for at, i in enumerate(self.large, carried) if self._bytes(i) >= DONATE_BYTES)
         self.fn = step
-        # The last two inputs are the numbers, which `known` tells of.
-        self.known = known(ops, carried, groups, read, large_slots + others, alone, rest, slots, source(__file__))
+        # The last inputs are the numbers, which `known` tells of.
+        self.known = known(ops, carried, groups, read, single, alone, rest, slots, source(__file__))
         self.plain: Call | None = None  # until they are compiled
         self.donating: Call | None = None
         self.later = Call(self._uncompiled, self.where)
@@ -382,11 +379,11 @@ class Resident:
     def _go(self, arguments: list[Tensor], arrays: list, kept: list, rates: list) -> Any:
         began = time.perf_counter()
         replay = self.replay
-        if not (self.tail and self.floats.placed and self.ints.placed and all(map(is_, rates, self.rates))):
+        if self.tail is None or not (all(map(is_, rates, self.rates)) and all(n.placed for n in self.kinds)):
             self.rates = rates
             self.numbers.update((at, rate) for (_, at), rate in zip(replay.rates, rates, strict=True))
             constants = [array for array, _ in self.constants]
-            self.tail = [*constants, self.floats(self.numbers), self.ints(self.numbers)]
+            self.tail = [*constants, *[n(self.numbers) for n in self.kinds]]
         given = self._carry()
         if kept:
             given += kept
