@@ -94,6 +94,26 @@ def test_mixed_draws_stay_in_step(g):
     same(np.concatenate(mixed), expected)
 
 
+def test_few_numbers_at_a_time_are_those_of_the_stream(g):
+    """Draws of a few numbers look ahead after a while. Whatever comes in between finds the stream where it should be."""
+    plain = Generator().manual_seed(g.initial_seed())
+    between = [
+        lambda g: draws.uniform(g, (3,), F32).tolist(),
+        lambda g: draws.normal(g, (2,), np.float64).tolist(),
+        lambda g: g.get_state().tolist(),
+        lambda g: g.clone_state().engine.unit53(2).tolist(),
+        lambda g: g.set_state(g.get_state()) and None,
+        lambda g: draws_rejection.poisson(g, np.full(3, 2.0)).tolist(),
+        lambda g: g.manual_seed(5) and None,
+    ]
+    for n, other in enumerate(between * 2):
+        for k in range(200 * n):
+            count = k % 5
+            assert g.engine.few53(count) == plain.engine.unit53(count).tolist()
+        assert other(g) == other(plain)
+        assert g.engine.few53(3) == plain.engine.unit53(3).tolist()
+
+
 def test_state_is_torchs_bytes(g):
     draws.normal(g, (700,), F32)
     draws.normal(g, (1,), F32)

@@ -422,8 +422,8 @@ def _one_of_few(generator: Generator, numbers: list[float], kind: str) -> int | 
         units = generator.engine.few53(len(numbers))
     # Rounded as arrays of that dtype are: a quotient of two singles in double precision rounds to the single it would be.
     clocks = PythonArray(kind, [-math.log1p(-u) for u in units])
-    race = PythonArray(kind, [w / c if c else w * math.inf for w, c in zip(numbers, clocks, strict=True)])
-    return max(range(len(race)), key=race.__getitem__)
+    race = PythonArray(kind, [w / c if c else w * math.inf for w, c in zip(numbers, clocks, strict=True)]).tolist()
+    return race.index(max(race))
 
 
 def multinomial(
