@@ -56,6 +56,29 @@ def counting_function(wrap):
 
 
 @scenario
+def hooks_on_what_is_saved(wrap):
+    """What a call does not look at counts all the same where the function's own code puts something there."""
+    net = nn.Linear(2, 2)
+    opt = torch.optim.SGD(net.parameters(), 0.1)
+    given = torch.ones(2)
+
+    def of_the_module(x):
+        net.register_load_state_dict_post_hook(lambda module, keys: None)
+        return net(x)
+
+    def of_the_optimizer(x):
+        opt.register_load_state_dict_post_hook(lambda optimizer: None)
+        opt.zero_grad()
+        return net(x)
+
+    for step in (of_the_module, of_the_optimizer):
+        f = wrap(step)
+        for _ in range(N):
+            f(given)
+    return len(net._load_state_dict_post_hooks), len(opt._optimizer_load_state_dict_post_hooks)
+
+
+@scenario
 def counting_itself(wrap):
     def inner(x):
         inner.calls = getattr(inner, "calls", 0) + 1

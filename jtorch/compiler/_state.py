@@ -31,8 +31,16 @@ from jtorch.nn import Module
 from jtorch.nn.modules.module import _HOOK_TABLES as _TABLES
 from jtorch.optim import Optimizer
 
-# What reads the tables of a module's hooks besides its call.
-_READS_TABLES = frozenset((*_TABLES, "state_dict", "load_state_dict", "register_state_dict_pre_hook"))
+# What of a module and of an optimizer only `state_dict` and its kind read, and the call of a module that has hooks.
+_SPARED = frozenset((
+    *_TABLES, "_non_persistent_buffers_set", "_is_full_backward_hook", "_optimizer_state_dict_pre_hooks",
+    "_optimizer_state_dict_post_hooks", "_optimizer_load_state_dict_pre_hooks", "_optimizer_load_state_dict_post_hooks",
+))  # fmt: skip
+_READS_THEM = frozenset((
+    *_SPARED, "state_dict", "load_state_dict", "register_state_dict_pre_hook", "register_state_dict_post_hook",
+    "register_load_state_dict_pre_hook", "register_load_state_dict_post_hook", "_register_state_dict_hook",
+    "_register_load_state_dict_pre_hook",
+))  # fmt: skip
 LIMIT = 50_000  # entries: a function that can reach more is not replayed
 _MISSING = object()
 _LEAVES = (
@@ -94,7 +102,7 @@ class State:
         self.methods = self.names | {code.co_name for code in codes}
         # Attributes may be looked up under names that no code spells out.
         self.every = not self.names.isdisjoint(_DYNAMIC)
-        self.spared = frozenset(_TABLES) if not self.every and self.names.isdisjoint(_READS_TABLES) else frozenset()
+        self.spared = _SPARED if not self.every and self.names.isdisjoint(_READS_THEM) else frozenset()
         self.containers: list[tuple[Any, tuple, tuple]] = []  # (dict, list, set or deque; its keys; its values)
         self.objects: list[tuple[dict, int, tuple, tuple]] = []  # attributes; how many; names, values of what counts
         self.singles: list[tuple[Any, Any, Any]] = []  # (a namespace, name, value)
@@ -265,7 +273,7 @@ class State:
             # A module that has hooks says so in an attribute, else its calls do not look for any.
             return (type(x), *self._attributes(space, frozenset() if "_hooked" in space else self.spared))
         if isinstance(x, Optimizer) or self.every or trusted_type(type(x)):
-            return (type(x), *self._attributes(space))
+            return (type(x), *self._attributes(space, self.spared if isinstance(x, Optimizer) else frozenset()))
         return (type(x), *self._space(space, self.names))
 
     def replaced(self, d: dict, key, value) -> None:

@@ -50,6 +50,10 @@ class Tree:
         t.key, t.leaves, t.others = kinds, list(args), []
         return t
 
+    def is_one(self) -> bool:
+        """Whether the structure is a tensor and nothing else."""
+        return self.shape is _HOLE
+
     def build(self, leaves: list) -> Any:
         """The structure with other tensors in it."""
         return _join(self.shape, iter(leaves))
