@@ -188,13 +188,11 @@ class Resident:
         given = {id(t) for t, given in replay.has_grad if given}
         self.grad_owners = [t for t, *_ in replay.grads]
         self.attached = [id(t) in given for t in self.grad_owners]  # whether the grad of before is there when it begins
-        # References to a grad, and to its value, that only this object and the parameter hold, and the counting call.
-        self.grad_counts = [2 + there for there in self.attached]
-        self.grad_value_counts = [3] * len(self.attached)
         self.values: list[Value] = []  # of what is moved
         self.nodes: list = []
         self.grads: list[Tensor] = []
         self.grad_values: list[Value] = []
+        self.ours: list = []  # all of these values and grads
         self.run: Run | None = None  # what the values refer to
         # Results, in the order of the program: what is moved, then grads, then the rest.
         n = len(writes)
@@ -291,9 +289,11 @@ class Resident:
         self.nodes = [v and v.node for v in self.values]
         self.storages = list(map(_storage_of, self.moved))
         self.stores = [s for s in self.storages if s is not None]
-        # References to a value that only the list here, its tensor and the storage hold, and the counting call.
-        self.counts = [3 + (s is not None) for s in self.storages]
-        self.run, self.grads, self.grad_values = None, [], []
+        # References to a value that only two lists here, its tensor and the storage hold, and the counting call; the same
+        # of the grads' values, which have no storage, and of the grads, which the parameter may hold.
+        values = [4 + (s is not None) for s in self.storages]
+        self.counts = [*values, *(4 for _ in self.attached), *(3 + there for there in self.attached)]
+        self.run, self.grads, self.grad_values, self.ours = None, [], [], []
         state = ((t, value_of(t)) for t in (*self.moved, *self.kept))
         self.freed = []
         self.leaves = {self.sources[id(t)]: (v.node, v.nr) for t, v in state if v.node and id(t) in self.sources}
@@ -367,14 +367,10 @@ class Resident:
         """Whether nobody holds the values, nor has looked at them, so that they may stand for what comes next."""
         return (
             self.run is not None
-            and list(map(sys.getrefcount, self.values)) == self.counts
-            and not any(map(_dict_of, self.values))
-            and list(map(sys.getrefcount, self.grads)) == self.grad_counts
-            and list(map(sys.getrefcount, self.grad_values)) == self.grad_value_counts
+            and list(map(sys.getrefcount, self.ours)) == self.counts
+            and not any(map(_dict_of, self.ours))
             and list(map(is_, map(_grad_of, self.grad_owners), self.grads)) == self.attached
             and all(map(is_, map(_value_in, self.grads), self.grad_values))
-            and not any(map(_dict_of, self.grads))
-            and not any(map(_dict_of, self.grad_values))
         )
 
     def _go(self, arguments: list[Tensor], arrays: list, kept: list, rates: list) -> Any:
@@ -494,6 +490,7 @@ class Resident:
         self.values, self.run = fresh[:n], run
         self.grad_values = fresh[n:]
         self.grads = list(map(tensor, self.grad_values))
+        self.ours = [*fresh, *self.grads]
         # One C call: no signal handler comes between two of its assignments.
         deque(map(_assign, self.moved, fresh), maxlen=0)
         for s, v in zip(self.storages, fresh, strict=False):
