@@ -32,7 +32,9 @@ x, y = torch.randn(2, 1, 8, 8), torch.tensor([0, 2])
 
 def step():
     opt.zero_grad()
-    loss = nn.functional.cross_entropy(net(x), y)
+    weight = layers[-1].weight
+    factor = torch.linalg.cholesky_ex(weight @ weight.mT + torch.eye(3)).L  # calls LAPACK, which has to be found first
+    loss = nn.functional.cross_entropy(net(x), y) + 0.01 * factor.diagonal().log().sum()
     loss.backward()
     opt.step()
     return loss

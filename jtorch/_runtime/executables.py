@@ -129,6 +129,12 @@ def _processor() -> str:
     return hashlib.sha256(b"\n".join(told)).hexdigest()
 
 
+@functools.cache
+def _find_lapack() -> None:
+    """Has JAX look LAPACK's functions up, as it does where a program that calls them is lowered. Until then they are null."""
+    jax.jit(jax.numpy.linalg.cholesky).lower(jax.ShapeDtypeStruct((1, 1), "float32"))
+
+
 def _read(path: pathlib.Path, device: Any) -> jax.stages.Compiled | None:
     try:
         stored = path.read_bytes()
@@ -136,6 +142,8 @@ def _read(path: pathlib.Path, device: Any) -> jax.stages.Compiled | None:
         return None
     began = time.perf_counter()
     try:
+        if b"lapack_" in stored:
+            _find_lapack()
         found = serialize_executable.deserialize_and_load(
             *pickle.loads(stored), backend=device.client, execution_devices=[device]
         )
