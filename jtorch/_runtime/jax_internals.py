@@ -63,15 +63,28 @@ class Traced:
     def __call__(self, *args) -> tuple:
         return tuple(core.eval_jaxpr(self.closed.jaxpr, self.closed.consts, *args))
 
-    def loops(self) -> bool:
-        """Whether there is a loop in it."""
+    def primitives(self) -> set[str]:
+        """The names of JAX's operations in it, seen through nested calls."""
+        found = set()
         stack = [self.closed.jaxpr]
         while stack:
             for eqn in stack.pop().eqns:
-                if eqn.primitive.name in ("scan", "while"):
-                    return True
+                found.add(eqn.primitive.name)
                 stack.extend(core.jaxprs_in_params(eqn.params))
-        return False
+        return found
+
+    def same(self) -> list[tuple[str, int]]:
+        """For each result the ("input", number) or the first ("output", number) that it is."""
+        inputs, results = self.closed.jaxpr.invars, self.closed.jaxpr.outvars
+        first: dict = {v: ("input", i) for i, v in enumerate(inputs)}
+        return [
+            ("output", i) if isinstance(v, core.Literal) else first.setdefault(v, ("output", i))
+            for i, v in enumerate(results)
+        ]
+
+    def loops(self) -> bool:
+        """Whether there is a loop in it."""
+        return not self.primitives().isdisjoint(("scan", "while"))
 
 
 def unfolded() -> contextlib.AbstractContextManager:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jtorch._runtime import devices
+from jtorch._runtime import devices, fusing
 from jtorch._runtime.background import Job, worthwhile
 from jtorch._runtime.calls import Call, getter
 from jtorch._runtime.donation import heirs
@@ -162,6 +162,8 @@ def body(ops: list[Step]) -> Callable[[dict, Callable], None]:
     forwards = {b: f for f, b in backwards.items()}
 
     def compute(env: dict, number: Callable) -> None:
+        # Barriers that are kept to the end are an option of XLA for the CPU (see `kernel._HOT`).
+        apart = fusing.kept(ops) if ops[0].kernel.out[0].device is devices.CPU else set()
         pulls = {}
         for at, s in enumerate(ops):
             args = [env[i] for i in s.ins]
@@ -173,6 +175,8 @@ def body(ops: list[Step]) -> Callable[[dict, Callable], None]:
                     results = pulls.pop(forwards[s])(args[len(s.kernel.shares[3]) :])
                 else:
                     results = s.kernel.fn(*args, *numbers)
+                if s in apart:
+                    results = jax.lax.optimization_barrier(results)
             env.update(enumerate(results, s.slot))
 
     return compute
@@ -184,7 +188,7 @@ def known(ops: list[Step], *beside: Any) -> str | None:
     if None in kernels:
         return None
     wires = [(s.ins, s.numbers, s.slot) for s in ops]
-    return digest(kernels, wires, beside, source(__file__))
+    return digest(kernels, wires, beside, source(__file__, fusing.__file__))
 
 
 def compile_apart(
