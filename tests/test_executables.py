@@ -20,7 +20,9 @@ SCRIPT = """
 import jax
 compiled = []
 jax.monitoring.register_event_duration_secs_listener(
-    lambda event, seconds, **_: compiled.append(event) if event.endswith("backend_compile_duration") else None
+    lambda event, seconds, fun_name="", **_: compiled.append(fun_name)
+    if event.endswith("backend_compile_duration") and "make_workers" not in fun_name
+    else None
 )
 import jtorch as torch
 torch.manual_seed(0)

@@ -8,6 +8,8 @@ import threading
 
 import jax
 
+from jtorch._runtime import workers
+
 _TYPES = ("cpu", "cuda", "meta", "mps", "xpu", "xla", "tpu")
 _BACKENDS = {"cpu": "cpu", "cuda": "gpu", "xla": None, "tpu": "tpu"}
 
@@ -142,6 +144,7 @@ def no_device(kind: str) -> Exception:
 @functools.lru_cache
 def jax_devices(kind: str) -> tuple:
     """JAX's devices of a torch device type; empty where there is no such backend."""
+    workers.begin()
     try:
         return tuple(jax.devices(_BACKENDS[kind]))
     except (RuntimeError, KeyError):

@@ -23,7 +23,7 @@ import jaxlib
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
-from jtorch._runtime import devices
+from jtorch._runtime import devices, workers
 from jtorch._runtime.fingerprint import digest
 from jtorch._runtime.jax_internals import constants, direct, forget, single_device, unfolded
 from jtorch._runtime.setup import cache_folder
@@ -57,6 +57,7 @@ def program(
         return jax.jit(fn, compiler_options=options, donate_argnums=donate, keep_unused=True), None
     found = find(args, where, options, known, donate)
     if found is None:
+        workers.go_first()
         at = single_device(devices.to_jax(where))
         jitted = jax.jit(fn, compiler_options=options, donate_argnums=donate, in_shardings=at, out_shardings=at)
         with unfolded():

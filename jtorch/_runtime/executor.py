@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from jtorch._runtime import devices
+from jtorch._runtime import devices, workers
 from jtorch._runtime.avals import Aval
 from jtorch._runtime.dtypes import FLOATING
 from jtorch._runtime.jax_internals import ArrayImpl, outside_traces, put
@@ -423,6 +423,7 @@ def _at_once(where: devices.device):
 
 @functools.cache
 def _only_cpu() -> bool:
+    workers.begin()
     return jax.default_backend() == "cpu"
 
 
