@@ -104,6 +104,9 @@ def test_where_kernels_are_used():
     convolve = jax.jit(lambda x, w: _bilinear.correlate(x, w, at))
     assert _native.CONVOLUTION in convolve.lower(x, w).as_text()
     assert _native.CONVOLUTION not in convolve.lower(x.astype(np.float64), w.astype(np.float64)).as_text()
+    # oneDNN has nothing of its own for several results of one channel.
+    a, b, _, apart = _case("depthwise, two each")
+    assert _native.CONVOLUTION not in jax.jit(lambda x, w: _bilinear.correlate(x, w, apart)).lower(a, b).as_text()
     # A program that is exported runs where this process's kernels are not.
     assert _native.CONVOLUTION not in jax.export.export(convolve)(x, w).mlir_module()
     assert not _batch_norm.fits(jnp.ones((4, 8), jnp.float32)) and not _batch_norm.fits(jnp.ones((4, 8, 2), jnp.int32))
