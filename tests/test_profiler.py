@@ -13,7 +13,7 @@ import jtorch as torch
 from jtorch import nn
 from jtorch._ops.registry import OPS
 from jtorch._profiling import hlo
-from jtorch._runtime import executables, executor, kernel, programs
+from jtorch._runtime import executables, executor, kernel, loops
 from jtorch._tensor.derive import GENERATED, generate
 from jtorch.autograd import profiler as autograd_profiler
 from jtorch.profiler import ProfilerAction, profile, record_function, schedule, tensorboard_trace_handler
@@ -352,9 +352,9 @@ def test_instructions_and_their_operations():
 
 def test_the_scopes_of_a_program_that_xla_compiled():
     def trace(a, b):
-        with jax.named_scope(f"{programs.SCOPE}0"):
+        with jax.named_scope(f"{loops.SCOPE}0"):
             c = a @ b
-        with jax.named_scope(f"{programs.SCOPE}1"):
+        with jax.named_scope(f"{loops.SCOPE}1"):
             return jax.numpy.sin(c)
 
     a, b = jax.numpy.ones((8, 32)), jax.numpy.ones((32, 16))

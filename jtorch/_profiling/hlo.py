@@ -1,8 +1,9 @@
 """From a compiled program's text to the operations that each of its instructions computes.
 
-Operations of a compiled trace are traced inside a named scope each (`executor.SCOPE` and a place), which XLA keeps as
+Operations of a compiled trace are traced inside a named scope each (`loops.scope`), which XLA keeps as
 `metadata={op_name="jit(trace)/jtorch.12/dot_general"}`. A fusion computes several operations at once: it is shared out
 between them by the elements that each of their instructions reads or writes, a product's multiplications counting in full.
+What is computed in a loop, "jtorch.12.5.20", is shared out between its rounds' operations: 20 of them, each 5 after the last.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import math
 import re
 
-from jtorch._runtime.programs import SCOPE
+from jtorch._runtime.loops import SCOPE
 
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _OPCODE = re.compile(r"(?:^|[\s)}\]])([a-z][\w\-]*)\(")
 _SHAPE = re.compile(r"\b[a-z]\w*\[([\d,]*)\]")
 _OPERAND = re.compile(r"%([\w.\-]+)")
-_PLACE = re.compile(re.escape(SCOPE) + r"(\d+)\b")
+_PLACE = re.compile(re.escape(SCOPE) + r"(\d+)(?:\.(\d+)\.(\d+))?\b")
 _CALLED = re.compile(r"\b(?:calls|to_apply|body)=%?([\w.\-]+)")
 _CONTRACTING = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
 _FREE = frozenset(("parameter", "constant", "bitcast", "tuple", "get-tuple-element"))
@@ -73,10 +74,11 @@ def shares(text: str) -> dict[str, tuple[str, Shares]]:
             for p, w in inner.items():
                 computation[p] = computation.get(p, 0.0) + w
         elif place is not None:
-            p = int(place[1])
-            found[name] = code[1], {p: 1.0}
+            first, apart, rounds = (int(n or 1) for n in place.groups())
+            found[name] = code[1], {first + apart * r: 1 / rounds for r in range(rounds)}
             if weight:
-                computation[p] = computation.get(p, 0.0) + weight
+                for p, share in found[name][1].items():
+                    computation[p] = computation.get(p, 0.0) + weight * share
         else:
             found[name] = code[1], {}
     return found

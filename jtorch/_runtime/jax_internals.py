@@ -135,6 +135,48 @@ def _filled(number: Any, aval: Any, device: Any) -> Callable:
     return lambda args: put(np.full(aval.shape, number, aval.dtype), device)
 
 
+# Calls of what was traced apart, which mean no more than what is in them.
+_CALLS = frozenset(("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call"))
+
+
+def unnested(traced: Traced, args) -> list:
+    """What a traced function gives, computed without the calls that nest in it."""
+    return _unnested(traced.closed.jaxpr, traced.closed.consts, args)
+
+
+def _unnested(jaxpr, consts, args) -> list:
+    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+
+    def read(atom):
+        return atom.val if is_literal(atom) else env[atom]
+
+    for eqn in jaxpr.eqns:
+        inner = eqn.params.get("jaxpr") or eqn.params.get("call_jaxpr")
+        if eqn.primitive.name in _CALLS and isinstance(inner, core.ClosedJaxpr):
+            results = _unnested(inner.jaxpr, inner.consts, [read(a) for a in eqn.invars])
+        else:
+            at = list(dict.fromkeys(a for a in eqn.invars if not is_literal(a)))
+            results = evaluate(jaxpr, [eqn], at, eqn.outvars, [env[v] for v in at])
+        env.update(zip(eqn.outvars, results, strict=True))
+    return [read(a) for a in jaxpr.outvars]
+
+
+def evaluate(jaxpr, eqns, variables, wanted, values) -> list:
+    """Some results of some equations of a jaxpr, given the values of variables that these need, or more."""
+    part = jaxpr.replace(eqns=list(eqns), constvars=[], invars=list(variables), outvars=list(wanted))
+    return core.eval_jaxpr(part, (), *values)
+
+
+def is_literal(atom) -> bool:
+    """Whether an input of an equation is a constant written out."""
+    return isinstance(atom, core.Literal)
+
+
+def literal(atom) -> bytes:
+    """The value of such a constant, to compare it by."""
+    return np.asarray(atom.val).tobytes()
+
+
 def forget(fn) -> None:
     """Lets go of what JAX keeps of a jitted function besides the program it runs.
 

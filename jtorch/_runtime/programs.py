@@ -5,14 +5,14 @@ from __future__ import annotations
 import operator
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import starmap
 from typing import Any
 
 import jax
 import numpy as np
 
-from jtorch._runtime import devices, fusing
+from jtorch._runtime import devices, fusing, looping, loops, repeats, sums
 from jtorch._runtime.background import Job, worthwhile
 from jtorch._runtime.calls import Call, getter
 from jtorch._runtime.donation import heirs
@@ -21,11 +21,12 @@ from jtorch._runtime.fingerprint import digest, source
 from jtorch._runtime.heap import trim
 from jtorch._runtime.jax_internals import direct, put
 from jtorch._runtime.kernel import compiler_options
+from jtorch._runtime.looping import Given
+from jtorch._runtime.loops import Loop
 from jtorch._runtime.reasons import why
 from jtorch._runtime.trace import HOT, LOG, Step, T, path, stats
 
 DONATE_BYTES = 1 << 16  # XLA copies a donated input that it also reads late: below this, that costs more than it saves
-SCOPE = "jtorch."  # with its place in the trace, each operation's name inside a compiled one: what profiles go by
 ALONE = 2  # references to an array that only the trace holds: its own, and the counting call's
 
 
@@ -156,19 +157,30 @@ def _with_backwards(ops: list[Step]) -> dict[Step, Step]:
     return found
 
 
-def body(ops: list[Step]) -> Callable[[dict, Callable], None]:
-    """What a compiled trace computes: given the inputs by slot and a run-time number by its kind and place, adds the results."""
-    backwards = _with_backwards(ops)
-    forwards = {b: f for f, b in backwards.items()}
+def body(ops: list[Step], wanted: Collection[int]) -> Callable[[dict, Given], None]:
+    """What a compiled trace computes: given the inputs by slot, and the run-time numbers, adds the results that are wanted."""
 
-    def compute(env: dict, number: Callable) -> None:
+    def compute(env: dict, number: Given) -> None:
+        backwards = _with_backwards(ops)
+        forwards = {b: f for f, b in backwards.items()}
+        where = ops[0].kernel.out[0].device
         # Barriers that are kept to the end are an option of XLA for the CPU (see `kernel._HOT`).
-        apart = fusing.kept(ops) if ops[0].kernel.out[0].device is devices.CPU else set()
-        pulls = {}
+        apart = fusing.kept(ops) if where is devices.CPU else set()
+        found: dict[int, Loop] = {}
+        if where is devices.CPU and devices.is_only(where):  # elsewhere it was not measured
+            found = loops.loops(ops, backwards.keys() | forwards.keys(), wanted)
+        pulls: dict = {}
+        running = looping.Looping(env, number)
+        until = 0
         for at, s in enumerate(ops):
+            if at in found:
+                running.run(found[at])
+                until = found[at].one.rounds.stop
+            if at < until:
+                continue
             args = [env[i] for i in s.ins]
             numbers = [number(n) for n in s.numbers]
-            with jax.named_scope(f"{SCOPE}{at}"):
+            with jax.named_scope(loops.scope(at)):
                 if s in backwards:
                     results, pulls[s] = s.kernel.with_pull(*backwards[s].kernel.shares[1:3], args, numbers)
                 elif s in forwards:
@@ -182,13 +194,17 @@ def body(ops: list[Step]) -> Callable[[dict, Callable], None]:
     return compute
 
 
+# The code that says how a program is put together of kernels, besides this file.
+_MADE_BY = tuple(str(module.__file__) for module in (fusing, repeats, loops, sums, looping))
+
+
 def known(ops: list[Step], *beside: Any) -> str | None:
     """What tells a trace's program from any other; `beside` is what is done with the results of `body`."""
     kernels = [s.kernel.known for s in ops]
     if None in kernels:
         return None
     wires = [(s.ins, s.numbers, s.slot) for s in ops]
-    return digest(kernels, wires, beside, source(__file__, fusing.__file__))
+    return digest(kernels, wires, beside, source(__file__, *_MADE_BY))
 
 
 def compile_apart(
@@ -238,8 +254,8 @@ class Numbers:
 
 def run_time_numbers(
     places: Iterable[tuple[str, int]], where: devices.device
-) -> tuple[list[Numbers], Callable[[Sequence], Callable]]:
-    """The numbers of a program, by kind and place, and what makes of their arrays in it the `number` of `body`."""
+) -> tuple[list[Numbers], Callable[[Sequence], Given]]:
+    """The numbers of a program, by kind and place, and what makes of their arrays in it what `body` takes."""
     made, at = [], {}
     wanted = sorted(set(places))
     for kind, dtype in (("f", np.float64), ("i", np.int64)):
@@ -248,14 +264,7 @@ def run_time_numbers(
         if keys:
             made.append(Numbers(keys, dtype, where))
 
-    def number(arrays):
-        def of(n):
-            array, place = at[n]
-            return arrays[array][place]
-
-        return of
-
-    return made, number
+    return made, lambda arrays: Given(arrays, at)
 
 
 class HotProgram:
@@ -291,7 +300,7 @@ class HotProgram:
         self.get = getter(inputs)
         structs = {slot: a.struct for s in steps for slot, (a, _) in enumerate(s.outs, s.slot)}
         self.args = [*(structs[i] for i in inputs), *(n.struct for n in self.numbers)]
-        compute = body(ops)
+        compute = body(ops, made)
 
         def trace(*given):
             env = dict(zip(inputs, given, strict=False))

@@ -254,11 +254,11 @@ class Resident:
         self.kinds, number = run_time_numbers((n for s in ops for n in s.numbers if n[1] in there), self.where)
         self.numbers, self.rates = dict(replay.numbers), []
         self.tail: list | None = None  # constants, and the numbers as arrays
-        compute = body(ops)
         carried, packs = len(self.carried), self.packs
         single = [read[i] for i in self.large]
         single += [s for inputs in (self.fixed, self.taken, self.drawn, self.constants) for _, s in inputs]
         rest = [slot for slot, *_ in replay.rest]
+        compute = body(ops, {*slots, *rest})
 
         def step(*given):
             env: dict = {}
