@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -87,20 +88,25 @@ class Looping:
         stacked = [v for v in loop.stacked if v not in firsts.values()]
         variables = [*outer, *before, *own, *loop.rows, *loop.again]
         kept = [*after, *loop.last, *stacked]
+        readers = {a: eqn for eqn in reversed(loop.live) for a in eqn.invars if not is_literal(a)}
         n_carried, n_single = len(after), len(after) + len(loop.last)
 
         def step(state):
             i, carried, _, rows = state
             r = i.astype(np.uint32)
-            read = [self.stacks[loop, v].at(r) for v in own]
-            read += [stack.at(r) for stack in ways.values()]
+            read = []
+            for v, stack in [*((v, self.stacks[loop, v]) for v in own), *ways.items()]:
+                with _named(readers.get(v)):
+                    read.append(stack.at(r))
             read += [self._again(way.loop, v, way.first, way.step, r) for way, v in loop.again.values()]
             made = evaluate(one.jaxpr, loop.live, variables, kept, [*outer.values(), *carried, *read])
             made = [jax.lax.convert_element_type(x, x.dtype) for x in made]  # of a dtype that is not weak
             at = np.uint32(n - 1) - r if back else r
-            new = zip(stacked, rows, made[n_single:], strict=True)
-            rows = [_put(some, x, at + np.uint32(v in firsts)) for v, some, x in new]
-            return i + 1, made[:n_carried], made[n_carried:n_single], rows
+            new = []
+            for v, some, x in zip(stacked, rows, made[n_single:], strict=True):
+                with _named(one.sums.by.get(v)):
+                    new.append(_put(some, x, at + np.uint32(v in firsts)))
+            return i + 1, made[:n_carried], made[n_carried:n_single], new
 
         rows = [jnp.zeros((n + (v in firsts), *v.aval.shape), v.aval.dtype) for v in stacked]
         rows = [_put(some, taken[firsts[v]], 0) if v in firsts else some for v, some in zip(stacked, rows, strict=True)]
@@ -155,8 +161,14 @@ class Looping:
             stacks = [ways.get(v) or self.stacks[loop, v] for v in addend.operands]
             alike = len({stack.step > 0 for stack in stacks}) == 1
             rows = [stack.upwards(n) if alike or stack.step > 0 else stack.upwards(n)[::-1] for stack in stacks]
-            total = total + one.sums.all_rounds(addend, rows)
+            with _named(one.sums.by[addend.last]):
+                total = total + one.sums.all_rounds(addend, rows)
         return total
+
+
+def _named(eqn: Any) -> contextlib.AbstractContextManager:
+    """While what goes with an equation is traced: profiles count it to the operation that the equation is of."""
+    return contextlib.nullcontext() if eqn is None else jax.named_scope(str(eqn.source_info.name_stack))
 
 
 def _outside(loop: Loop, outer: dict) -> dict:
