@@ -164,7 +164,12 @@ class Loop:
         for v, found in choices.items():
             self.rows[v] = found[0]
             ids[v] = in_rows({way: way.loop.ids[w] for way, w in found})
+        # What can be computed before the loop: not what is taken from an earlier one's stacks, though it is the same there.
+        before = {*one.always.values(), *one.jaxpr.constvars, *(v for v, n in one.numbers.items() if len(set(n)) == 1)}
         for eqn in one.jaxpr.eqns:
+            early = all(is_literal(a) or a in before for a in eqn.invars)
+            if early:
+                before.update(eqn.outvars)
             inputs = [fixed("literal", a.aval, literal(a)) if is_literal(a) else ids[a] for a in eqn.invars]
             told = _hashable(eqn.params)
             if told is None:
@@ -175,7 +180,7 @@ class Loop:
             varying = [i for i in inputs if i not in invariant]
             if not varying:
                 ids |= {v: fixed(*key, k) for k, v in enumerate(eqn.outvars)}
-                if _dear(eqn):
+                if early and _dear(eqn):
                     self.outside += eqn.outvars
                 continue
             ids |= {v: id_of(self, *key, k) for k, v in enumerate(eqn.outvars)}
