@@ -9,7 +9,7 @@ import pytest
 
 import jtorch as torch
 from jtorch._profiling import hlo
-from jtorch._runtime import devices, dtypes, loops, programs
+from jtorch._runtime import background, devices, dtypes, loops, programs
 from jtorch._runtime.avals import aval
 from jtorch._runtime.kernel import Kernel
 from jtorch._runtime.repeats import find
@@ -358,3 +358,55 @@ def test_training_steps_through_a_loop(size):
             return found + [p.detach().sum().item() for p in parameters]
 
     assert losses("deferred") == pytest.approx(losses("eager"), rel=1e-4, abs=1e-5)
+
+
+# What a round may do with what it has (h, g), what is another each round (x), weights (p) and its number (i).
+PARTS = [
+    lambda h, g, x, p, i: torch.tanh(p[0]) + 0.1 * h,  # a part that is the same in all rounds
+    lambda h, g, x, p, i: h @ p * 0.3,
+    lambda h, g, x, p, i: x * (0.1 * i + 0.3) - g,
+    lambda h, g, x, p, i: torch.where(h > 0.1, x, h),
+    lambda h, g, x, p, i: torch.sigmoid(h).detach() * g,
+    lambda h, g, x, p, i: torch.softmax(h + x, 0),
+    lambda h, g, x, p, i: (h * g).sum() * x,
+    lambda h, g, x, p, i: torch.cat([h, x])[1 : 1 + len(h)],
+    lambda h, g, x, p, i: torch.nn.functional.linear(x, p) * 0.3,
+    lambda h, g, x, p, i: torch.flip(g, [0]).clamp(-0.7, 0.9),
+    lambda h, g, x, p, i: h.clone().mul_(0.9).add_(x, alpha=0.1),
+    lambda h, g, x, p, i: torch.maximum(g, torch.exp(-(h**2))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_scripts_with_loops(seed, monkeypatch):
+    """Any of them gives what it does operation by operation, and the same gradients."""
+    monkeypatch.setattr(background, "_ALLOWED", False)
+    random = np.random.default_rng(seed)
+    n, size = int(random.integers(16, 24)), int(random.choice([1, 2, 4]))
+    chosen = [PARTS[k] for k in random.choice(len(PARTS), 3, replace=False)]
+    kept, turn, second, cut = random.random(4) < 0.5
+    numbers = random.normal(size=(n, size)).astype(np.float32), random.normal(size=(size, size)).astype(np.float32)
+
+    def script():
+        x, p = (torch.tensor(a, requires_grad=True) for a in numbers)
+        h, g, outs, total = torch.zeros(size), p[0] * 1, [], 0
+        for i in reversed(range(n)) if turn else range(n):
+            h = torch.tanh(chosen[0](h, g, x[i], p, i)) + 0.1 * h
+            g = torch.tanh(chosen[1](g, h, x[n - 1 - i], p, i))
+            outs.append(chosen[2](h, g, x[i], p, i))
+            total = total + outs[-1].sum()
+            if cut and i % 5 == 4:
+                h = h.detach()
+        if second:
+            for i, out in enumerate(outs):
+                h = torch.tanh(h * out + x[i])
+        loss = h.sum() + g.sum() + (torch.stack(outs).square().mean() if kept else outs[3].sum() + total)
+        loss.backward()
+        zeros = torch.zeros(1)
+        return [t.tolist() for t in (loss, h, *outs, *((zeros if t.grad is None else t.grad) for t in (x, p)))]
+
+    with torch.execution("eager"):
+        expected = script()
+    with torch.execution("deferred"):
+        for _ in range(2):
+            chex.assert_trees_all_close(script(), expected, rtol=2e-3, atol=1e-4)
