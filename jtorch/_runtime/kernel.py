@@ -182,6 +182,11 @@ class Kernel:
         return self._compiled
 
     @property
+    def ready(self) -> Callable[..., tuple] | None:
+        """The compiled function, if there is one, for a call that is no reason to compile it for speed."""
+        return self._compiled
+
+    @property
     def known(self) -> str | None:
         """A digest of what it computes, the same in every process; None where there is none."""
         if self._known == "":

@@ -68,6 +68,7 @@ class Plan:
             job = Job(hot)
             job.done()
             self.coming = job
+            self.cold.brief = True
             return self.cold
         self._has(hot)
         return hot
@@ -105,11 +106,12 @@ class Plan:
 class ColdProgram:
     """A trace run kernel by kernel, each value dropped after its last use."""
 
-    __slots__ = ("last", "slots", "steps")
+    __slots__ = ("brief", "last", "slots", "steps")
     order = list
 
     def __init__(self, steps: list[Step], slots: tuple[int, ...]):
         self.steps, self.slots = steps, slots
+        self.brief = False  # a compiled program is on its way: no kernel is compiled anew for speed
         self.last: dict[int, int] = {}
         for place, s in enumerate(steps):
             for i in s.ins:
@@ -133,7 +135,10 @@ class ColdProgram:
         for place, s in enumerate(self.steps):
             args = [env[i] for i in s.ins]
             args += [np.float64(numbers[i]) if k == "f" else np.int64(numbers[i]) for k, i in s.numbers]
-            results = s.kernel.run(*args) if T.observer is None else T.observer.kernel(s.kernel, args)
+            if T.observer is not None:
+                results = T.observer.kernel(s.kernel, args)
+            else:
+                results = ((self.brief and s.kernel.ready) or s.kernel.run)(*args)
             for slot, r in enumerate(results, s.slot):
                 env[slot] = r
             for i in s.ins:
