@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 import jtorch as torch
+from jtorch._runtime import executables
 from jtorch._runtime.fingerprint import fingerprint
+from jtorch._runtime.kernel import WARM
 
 SCRIPT = """
 import jax
@@ -85,6 +87,22 @@ def test_a_bad_file_is_made_again(tmp_path, run):
     assert run(tmp_path) == (losses, 0, "")
 
 
+def test_what_can_not_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
+    compiled = jax.jit(jnp.sin).lower(1.0).compile()
+    executables._write(tmp_path / "kept", compiled)
+    (tmp_path / "folder").mkdir()
+    with pytest.warns(RuntimeWarning, match="is not kept"):
+        executables._write(tmp_path / "folder", compiled)
+
+    def refuse(program):
+        raise ValueError("Compilation does not support serialization")
+
+    monkeypatch.setattr(executables.serialize_executable, "serialize", refuse)
+    with pytest.warns(RuntimeWarning, match="does not support"):
+        executables._write(tmp_path / "other", compiled)
+    assert {file.name for file in tmp_path.iterdir()} == {"kept", "folder"}
+
+
 def test_where_nothing_can_be_kept(tmp_path, run):
     folder = tmp_path / "file"
     folder.write_text("")
@@ -129,10 +147,11 @@ def test_a_function_of_the_host_is_not_known():
 
 
 @pytest.mark.parametrize("make", [
-    lambda: torch.ones(3, 2), lambda: torch.ones(()), lambda: torch.zeros(0, 2), lambda: torch.full((2,), True),
-    lambda: torch.ones(3, dtype=torch.bfloat16), lambda: torch.full((2, 1), 1 + 2j), lambda: torch.ones(3).detach(),
+    lambda: torch.ones(3, 11), lambda: torch.ones((), dtype=torch.float16), lambda: torch.zeros(0, 11),
+    lambda: torch.full((11,), True), lambda: torch.ones(11, dtype=torch.bfloat16), lambda: torch.full((11, 1), 1 + 2j),
+    lambda: torch.ones(13).detach(),
 ])  # fmt: skip
-def test_what_computes_nothing_is_not_compiled(make, monkeypatch):
+def test_what_computes_nothing_is_not_compiled(make):
     """Memory that is filled with a number, and inputs that are passed on."""
     with torch.execution("eager"):
         torch.stats(reset=True)
@@ -141,3 +160,15 @@ def test_what_computes_nothing_is_not_compiled(make, monkeypatch):
     with torch.execution("deferred"):
         y = make() + 0 if x.dtype is not torch.bool else make() | False
         assert (x.shape, x.dtype, x.tolist()) == (y.shape, y.dtype, y.tolist())
+
+
+def test_filling_is_compiled_where_it_is_large_or_goes_on():
+    with torch.execution("eager"):
+        torch.stats(reset=True)
+        torch.zeros(600, 601)
+        assert torch.stats().kernels == 1
+        for _ in range(WARM - 1):
+            torch.ones(17, 2)
+        assert torch.stats().kernels == 1
+        assert torch.ones(17, 2).sum().item() == 34
+        assert torch.stats().kernels >= 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pathlib
 from collections.abc import Callable
 from functools import cache, partial
@@ -36,6 +35,5 @@ def lower(primitive: Primitive, elsewhere: Callable, on_cpu: Callable) -> None:
 def _forms() -> str:
     """What the form that a program is lowered in depends on: a digest of the code of all forms, and which are there."""
     room = pathlib.Path(__file__).parent
-    files = sorted([*room.glob("*.py"), *room.with_name("_native").glob("*")])
-    digest = hashlib.sha256(b"".join(f.read_bytes() for f in files if f.is_file()))
-    return f"{digest.hexdigest()} {_native.available()}"
+    files = sorted([*room.glob("*.py"), *room.with_name("_native").glob("*.*")])
+    return f"{fingerprint.source(*map(str, files))} {_native.available()}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable
 
 from jtorch._runtime import devices
 from jtorch._runtime.kernel import cores
@@ -19,35 +19,19 @@ deterministic = False  # whether each run has to be like the last one, to the la
 _ALLOWED = os.environ.get("JTORCH_BACKGROUND", "1") != "0"
 
 
-class _Program(Protocol):
-    """What can be compiled."""
-
-    where: devices.device
-
-    def make(self) -> None:
-        """Compiles it."""
-
-    def find(self) -> bool:
-        """Whether an earlier process has compiled it. Then it has that."""
-        ...
-
-
-P = TypeVar("P", bound=_Program)
-
-
-class Job(threading.Thread, Generic[P]):
+class Job(threading.Thread):
     """The compiling of a program, one at a time. It is no daemon: a process does not end in the middle of XLA's work."""
 
-    _running: Job[Any] | None = None
+    _running: Job | None = None
 
-    def __init__(self, program: P):
+    def __init__(self, make: Callable[[], None]):
         super().__init__(name="jtorch compile")
-        self.program = program
+        self.make = make
         self.error: BaseException | None = None
 
     def run(self) -> None:
         try:
-            self.program.make()
+            self.make()
         except BaseException as error:  # which the script is told of where it would have compiled the program
             self.error = error
 
@@ -64,14 +48,13 @@ class Job(threading.Thread, Generic[P]):
         return False
 
 
-def worthwhile(program: _Program, size: int) -> bool:
-    """Whether a program of so many operations is to be compiled in the background. If not it may have been found."""
+def worthwhile(where: devices.device, size: int) -> bool:
+    """Whether a program of so many operations is to be compiled in the background."""
     return (
         size >= LONG
         and _ALLOWED
         and not deterministic
         and cores() > 1
-        and devices.is_only(program.where)
+        and devices.is_only(where)
         and threading.main_thread().is_alive()
-        and not program.find()
     )

@@ -24,7 +24,7 @@ from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
 from jtorch._runtime import devices, workers
-from jtorch._runtime.fingerprint import digest
+from jtorch._runtime.fingerprint import digest, source
 from jtorch._runtime.jax_internals import constants, direct, forget, single_device, unfolded
 from jtorch._runtime.setup import cache_folder
 
@@ -55,15 +55,16 @@ def program(
         _have_jax_keep_them()
         # What depends on no input goes with any, so it is bound to none. But no input is left out as if there were none.
         return jax.jit(fn, compiler_options=options, donate_argnums=donate, keep_unused=True), None
-    found = find(args, where, options, known, donate)
+    device = devices.to_jax(where)
+    path = _path(args, device, options, known, donate)
+    found = path and _read(path, device)
     if found is None:
         workers.go_first()
-        at = single_device(devices.to_jax(where))
+        at = single_device(device)
         jitted = jax.jit(fn, compiler_options=options, donate_argnums=donate, in_shardings=at, out_shardings=at)
         with unfolded():
             found = jitted.lower(*args).compile()
         forget(fn)
-        path = _path(args, where, options, known, donate)
         if path is not None:
             _write(path, found)
     return direct(found), found
@@ -73,23 +74,25 @@ def find(
     args: Any, where: devices.device, options: dict | None, known: str | None, donate: tuple[int, ...] = ()
 ) -> jax.stages.Compiled | None:
     """What an earlier process has compiled."""
-    path = _path(args, where, options, known, donate)
-    return None if path is None else _read(path, devices.to_jax(where))
+    device = devices.to_jax(where)
+    path = _path(args, device, options, known, donate)
+    return path and _read(path, device)
 
 
 def _path(
-    args: Any, where: devices.device, options: dict | None, known: str | None, donate: tuple[int, ...]
+    args: Any, device: Any, options: dict | None, known: str | None, donate: tuple[int, ...]
 ) -> pathlib.Path | None:
     folder = _folder()
     if folder is None or known is None:
         return None
     like = [(a.shape, str(a.dtype)) for a in jax.tree.leaves(args)]
-    return folder / digest(known, like, options, donate, _machine(devices.to_jax(where)))
+    random = jax.config.jax_threefry_partitionable  # by which JAX's random numbers are lowered
+    return folder / digest(known, like, options, donate, random, _machine(device))
 
 
 @functools.cache
 def _folder() -> pathlib.Path | None:
-    folder = cache_folder()
+    folder = cache_folder() if source(__file__) else None  # programs are known by the code that makes them, too
     if folder is not None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -137,12 +140,9 @@ def _find_lapack() -> None:
 
 
 def _read(path: pathlib.Path, device: Any) -> jax.stages.Compiled | None:
-    try:
-        stored = path.read_bytes()
-    except FileNotFoundError:
-        return None
     began = time.perf_counter()
     try:
+        stored = path.read_bytes()
         if b"lapack_" in stored:
             _find_lapack()
         found = serialize_executable.deserialize_and_load(
@@ -150,6 +150,8 @@ def _read(path: pathlib.Path, device: Any) -> jax.stages.Compiled | None:
         )
         jax.monitoring.record_event_duration_secs(LOADING, time.perf_counter() - began)
         return found
+    except FileNotFoundError:
+        return None
     except Exception as error:  # whatever is wrong with the file: it can be made again
         warnings.warn(f"{path} can not be loaded, so it is made again: {error}", RuntimeWarning, stacklevel=2)
         return None
@@ -158,11 +160,15 @@ def _read(path: pathlib.Path, device: Any) -> jax.stages.Compiled | None:
 def _write(path: pathlib.Path, program: jax.stages.Compiled) -> None:
     if constants(program):  # JAX would lose them
         return
-    data = pickle.dumps(serialize_executable.serialize(program))
+    part = None
     try:
+        data = pickle.dumps(serialize_executable.serialize(program))
         # Other processes see all of the file or none.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix="part-", delete=False) as file:
+            part = pathlib.Path(file.name)
             file.write(data)
-        os.replace(file.name, path)
-    except OSError as error:
+        part.replace(path)
+    except (OSError, ValueError) as error:  # ValueError: this device's programs can't be stored
+        if part is not None:
+            part.unlink(missing_ok=True)
         warnings.warn(f"a compiled program is not kept: {error}", RuntimeWarning, stacklevel=2)

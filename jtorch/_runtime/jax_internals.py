@@ -114,9 +114,13 @@ def trace_used(fn, structs, maybe: int, each: bool = False) -> tuple[Traced, lis
     return Traced(core.ClosedJaxpr(jaxpr, closed.consts)), list(used), alone
 
 
-def passed_on(traced: Traced, device: Any) -> Callable | None:
-    """What gives the results of a program with nothing to compute: inputs as they are, and memory filled with a number."""
+def passed_on(traced: Traced, device: Any, fill: bool) -> Callable | None:
+    """What gives the results of a program with nothing to compute: inputs as they are, and, if `fill`, memory filled with a
+    number.
+    """
     jaxpr = traced.closed.jaxpr
+    if not fill and (jaxpr.eqns or any(isinstance(v, core.Literal) for v in jaxpr.outvars)):
+        return None
     made: dict[Any, Callable] = {v: operator.itemgetter(i) for i, v in enumerate(jaxpr.invars)}
     for eqn in jaxpr.eqns:
         if eqn.primitive.name != "broadcast_in_dim" or not all(isinstance(v, core.Literal) for v in eqn.invars):

@@ -28,12 +28,14 @@ _ids = itertools.count()
 
 # A kernel is compiled for the first few calls in the least time, and again, for speed, if it goes on being called.
 WARM = 12
+FILLED = 1 << 20  # bytes of a result that are filled on the host
 # Most of a small program's compile time is LLVM's: these cut it to a quarter. The older emitters compile faster; what
 # they make takes up to twice as long (GPT step 58 ms to 39, GRU step 0.8 to 0.5), so they are for what runs seldom.
 _QUICK: dict[str, Any] = {
     "xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1,
 }  # fmt: skip
-# XLA for the CPU drops optimization barriers before it fuses; with this it keeps them, as `_conv_forms` needs it to.
+# XLA for the CPU drops optimization barriers before it fuses; with this it keeps them, as `_conv_forms` and
+# `fusing` need it to.
 _HOT: dict[str, Any] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 
@@ -167,9 +169,13 @@ class Kernel:
         if self._compiled is None or self._calls == WARM:
             where = self.out[0].device
             known, fn = self.known, self.traced
-            if devices.is_only(where) and (plain := passed_on(fn, devices.to_jax(where))) is not None:
-                self._compiled, self._calls = plain, WARM
-                return plain
+            if devices.is_only(where):
+                # Filling memory on the host takes no compiling, but another copy: of what is small, and for the first calls.
+                fill = self._calls < WARM and all(a.numel * a.dtype.itemsize <= FILLED for a in self.out)
+                plain = passed_on(fn, devices.to_jax(where), fill)
+                if plain is not None:
+                    self._compiled = plain
+                    return plain
 
             def kernel(*args):
                 return fn(*args)

@@ -40,20 +40,21 @@ class Plan:
         self.visits = 0
         self.size = sum(s.kernel is not None for s in path(end))
         self.cold: ColdProgram | None = None
-        self.coming: Job[HotProgram] | None = None  # while that is compiled the cold one goes on
+        self.coming: tuple[Job, HotProgram] | None = None  # while that is compiled the cold one goes on
         self.plain: HotProgram | None = None
         self.donating: HotProgram | None = None
 
     def program(self, arrays: dict):
         """The program for this visit. One that takes inputs' memory is used only when nobody else holds them."""
         self.visits += 1
-        job = self.coming
-        if job is not None:
+        coming = self.coming
+        if coming is not None:
             self.coming = None  # if there is an error, the next visit begins anew
+            job, hot = coming
             if job.done():
-                self._has(job.program)
+                self._has(hot)
             else:
-                self.coming = job
+                self.coming = coming
         donating = self.donating
         if donating is not None and all(sys.getrefcount(arrays[slot]) == ALONE for slot in donating.donated):
             return donating
@@ -64,10 +65,10 @@ class Plan:
         if self.visits < T.patience or len(self.cold.steps) < 2 or self.coming is not None:
             return self.cold
         hot = HotProgram(self.end, self.slots, [] if donating else self._donations(arrays), self.visits)
-        if T.patience == HOT and T.observer is None and worthwhile(hot, self.size):
-            job = Job(hot)
+        if T.patience == HOT and T.observer is None and worthwhile(hot.where, self.size) and not hot.find():
+            job = Job(hot.make)
             job.done()
-            self.coming = job
+            self.coming = job, hot
             self.cold.brief = True
             return self.cold
         self._has(hot)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import os
-import random
 import sys
 
 import jax
@@ -45,13 +44,12 @@ def begin() -> None:
 
 def go_first() -> None:
     """Has the workers go before the emitters, from now on."""
-    if not _emitters:
+    if not _emitters or jax.config.jax_compilation_cache_dir is not None:  # from JAX's own cache nothing is compiled
         return
-    number = random.SystemRandom().random()  # so that it is in no cache
 
     def make_workers():
         """What XLA compiles first: it makes the workers then, with the priority that it is asked with."""
-        return number
+        return 0
 
     jax.jit(make_workers).lower().compile()
     while _emitters:

@@ -95,7 +95,7 @@ class LRScheduler:
 
     def get_lr(self) -> list[float | Tensor]:
         """The rates of the current epoch; only `step` should ask."""
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass's own, those of users too
 
     def step(self, epoch: int | None = None) -> None:
         """Goes on to the next epoch, and sets its rates on the optimizer. Call it after the optimizer's own step."""

@@ -186,7 +186,7 @@ class Optimizer:
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update. A closure computes the loss and its gradients anew; its result is returned."""
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass's own, those of users too
 
     def register_step_pre_hook(self, hook: Callable) -> HookHandle:
         """Calls hook(optimizer, args, kwargs) ahead of `step`; it may return new args and kwargs."""

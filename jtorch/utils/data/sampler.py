@@ -23,7 +23,7 @@ class Sampler(Generic[_T_co]):
     """Base of all samplers: a subclass gives `__iter__` over indices (or lists of them), and may give `__len__`."""
 
     def __iter__(self) -> Iterator[_T_co]:
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass's own, those of users too
 
 
 class SequentialSampler(Sampler[int]):
