@@ -126,7 +126,34 @@ Kernel Make(int64_t map, const Shapes& s) {
   return k;
 }
 
-// oneDNN's primitives and the memory they work in are shared: one convolution at a time, on all cores that OpenMP has.
+// So many threads as have `each` of the work, at least, of those that OpenMP has: to wake one takes as long as some
+// small work does, and where another program has its core, all wait for it.
+int ThreadsFor(double work, double each) {
+  return static_cast<int>(std::clamp(work / each, 1.0, static_cast<double>(omp_get_max_threads())));
+}
+
+// A convolution's threads, by its multiply-adds.
+int ThreadsFor(const Shapes& s) {
+  double work = 1.0 / s.y[1];
+  for (const Dims* dims : {&s.y, &s.w}) {
+    for (int64_t size : *dims) work *= size;
+  }
+  return ThreadsFor(work, 1 << 24);
+}
+
+// Has oneDNN take so many threads. A primitive is run with as many as it was made for.
+class Threads {
+ public:
+  explicit Threads(int count) : before_(omp_get_max_threads()) { omp_set_num_threads(count); }
+  ~Threads() { omp_set_num_threads(before_); }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+ private:
+  int before_;
+};
+
+// oneDNN's primitives and the memory they work in are shared: one convolution at a time.
 std::mutex& Lock() {
   static auto* lock = new std::mutex;
   return *lock;
@@ -199,6 +226,7 @@ ffi::Error Convolve(In a, In b, Out out, int64_t map, int64_t groups, Span strid
                                                   : right,
                           groups, List(stride), List(dilation), List(low), List(high));
     std::lock_guard<std::mutex> hold(Lock());
+    const Threads threads(ThreadsFor(s));
     const Kernel& kernel = Find(map, s);
     dnnl::stream stream(Engine());
     std::unordered_map<int, memory> args;
@@ -308,7 +336,7 @@ struct Rows {
   template <typename Visit>
   std::vector<double> Each(const Visit& visit) const {
     const size_t size = 2 * channels;
-    const int threads = blocks < 16 ? 1 : omp_get_max_threads();
+    const int threads = ThreadsFor(blocks, 64);
     std::vector<double> totals(size * threads, 0.0);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
@@ -427,7 +455,9 @@ extern "C" const char* jtorch_convolution_name(int64_t map, int64_t spatial, int
   const Dims stride = next(spatial), dilation = next(spatial), low = next(spatial), high = next(spatial);
   try {
     std::lock_guard<std::mutex> hold(Lock());
-    name = Find(map, Told(x, w, y, groups, stride, dilation, low, high)).name;
+    const Shapes s = Told(x, w, y, groups, stride, dilation, low, high);
+    const Threads threads(ThreadsFor(s));
+    name = Find(map, s).name;
   } catch (const std::exception&) {
     name.clear();
   }
