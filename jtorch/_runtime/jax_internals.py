@@ -17,6 +17,7 @@ from jax._src import config, core, lib, pjit
 from jax._src.array import ArrayImpl as ArrayImpl
 from jax._src.interpreters import partial_eval
 from jax._src.lib import xla_client
+from jax.extend.core import ClosedJaxpr
 from jax.sharding import SingleDeviceSharding
 
 _SHARDINGS: dict[Any, SingleDeviceSharding] = {}
@@ -111,7 +112,7 @@ def trace_used(fn, structs, maybe: int, each: bool = False) -> tuple[Traced, lis
     alone = [list(partial_eval.dce_jaxpr(closed.jaxpr, [i == k for i in range(n)])[1]) for k in range(n if each else 0)]
     keep = [False] * maybe + [True] * (len(structs) - maybe)
     jaxpr, used = partial_eval.dce_jaxpr(closed.jaxpr, [True] * n, instantiate=keep)
-    return Traced(core.ClosedJaxpr(jaxpr, closed.consts)), list(used), alone
+    return Traced(ClosedJaxpr(jaxpr, closed.consts)), list(used), alone
 
 
 def passed_on(traced: Traced, device: Any, fill: bool) -> Callable | None:
@@ -156,7 +157,7 @@ def _unnested(jaxpr, consts, args) -> list:
 
     for eqn in jaxpr.eqns:
         inner = eqn.params.get("jaxpr") or eqn.params.get("call_jaxpr")
-        if eqn.primitive.name in _CALLS and isinstance(inner, core.ClosedJaxpr):
+        if eqn.primitive.name in _CALLS and isinstance(inner, ClosedJaxpr):
             results = _unnested(inner.jaxpr, inner.consts, [read(a) for a in eqn.invars])
         else:
             at = list(dict.fromkeys(a for a in eqn.invars if not is_literal(a)))

@@ -34,6 +34,8 @@ FILLED = 1 << 20  # bytes of a result that are filled on the host
 _QUICK: dict[str, Any] = {
     "xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1,
 }  # fmt: skip
+if jax.__version_info__ >= (0, 12):  # it has no older emitters: a small program takes 20 ms to compile instead of 12
+    del _QUICK["xla_cpu_use_fusion_emitters"]
 # XLA for the CPU drops optimization barriers before it fuses; with this it keeps them, as `_conv_forms` and
 # `fusing` need it to.
 _HOT: dict[str, Any] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
@@ -61,17 +63,23 @@ def compiler_options(where: devices.device, quick: bool) -> dict | None:
     wanted = (_QUICK if quick else _HOT) | (_THREADS if cores() > 1 else {})
     chosen = {name: value for name, value in wanted.items() if name not in flags}
     # The options are XLA's own, not JAX's: another version need not know them all.
-    return chosen if jax.__version__ == MEASURED else {n: v for n, v in chosen.items() if option_is_known(n, v)}
+    return chosen if jax.__version__ in MEASURED else {n: v for n, v in chosen.items() if option_is_known(n, v)}
 
 
-MEASURED = "0.10.2"  # the JAX that the options were chosen with
+MEASURED = ("0.10.2", "0.12.0.1")  # the JAX that the options were tried with
 
 
 @functools.cache
 def option_is_known(name: str, value: Any) -> bool:
-    """Whether this XLA takes an option: a barrier alone is compiled with it, which takes some 25 ms."""
+    """Whether this XLA takes an option: a barrier alone is compiled with it, or was by an earlier process."""
+
+    def barrier():
+        return jax.lax.optimization_barrier(jnp.zeros(()))
+
     try:
-        jax.jit(lambda: jax.lax.optimization_barrier(jnp.zeros(())), compiler_options={name: value}).lower().compile()
+        call, made = program(barrier, (), devices.CPU, {name: value}, "an option")
+        if made is None:  # it would be at the call
+            call.lower().compile()  # type: ignore[attr-defined]
     except jax.errors.JaxRuntimeError as error:
         if any(words in str(error) for words in ("No such compile option", "INVALID_ARGUMENT", "UNIMPLEMENTED")):
             return False
