@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import linecache
 import sys
 from collections.abc import Callable
@@ -19,7 +20,8 @@ def _interrupted(n: int, fn: Callable[..., object], *args: object) -> int | None
     ran where it came to its end before, else None.
 
     The line of a `with` is traced again where its block is left, and that of a `try` inside one is in no block at all. No
-    signal is handled there: the block would never be left.
+    signal is handled there: the block would never be left. Nor would it where a tracer, not a signal, raises at a round of
+    a comprehension, from Python 3.12 on.
     """
     lines, came = 0, False
 
@@ -27,7 +29,7 @@ def _interrupted(n: int, fn: Callable[..., object], *args: object) -> int | None
         nonlocal lines, came
         if event == "line":
             lines += 1
-            if lines >= n and not came and not _between_blocks(frame):
+            if lines >= n and not came and not (_between_blocks(frame) or _at_a_round(frame)):
                 came = True
                 raise KeyboardInterrupt
         return line
@@ -47,3 +49,7 @@ def _interrupted(n: int, fn: Callable[..., object], *args: object) -> int | None
 
 def _between_blocks(frame) -> bool:
     return linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith(("with ", "try:"))
+
+
+def _at_a_round(frame) -> bool:
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]] in ("FOR_ITER", "JUMP_BACKWARD")

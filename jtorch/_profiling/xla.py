@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import shutil
 import tempfile
+import warnings
 from collections import deque
 from typing import NamedTuple
 
@@ -50,7 +51,10 @@ class XlaTrace:
         try:
             jax.profiler.stop_trace()
             files = sorted(pathlib.Path(self._folder).rglob("*.xplane.pb"))
-            return _read(jax.profiler.ProfileData.from_file(str(files[-1]))) if files else {}
+            with warnings.catch_warnings():
+                # Of how jaxlib makes the class of `event.stats`. Made an error inside of that, it ends the process.
+                warnings.filterwarnings("ignore", "builtin type .* has no __module__", DeprecationWarning)
+                return _read(jax.profiler.ProfileData.from_file(str(files[-1]))) if files else {}
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 

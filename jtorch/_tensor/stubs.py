@@ -204,7 +204,11 @@ def _derived(owner: Any) -> dict[str, Any]:
         # Found by a method: `Tensor` itself says that it is of the top namespace.
         tree = ast.parse(Path(inspect.getfile(owner.__array__)).read_text(encoding="utf-8")).body
         body = next(n.body for n in tree if isinstance(n, ast.ClassDef) and n.name == owner.__name__)
-        special = {"__dict__", "__weakref__", "__slots__", "__module__", "__doc__", "__annotations__", *owner.__slots__}
+        special = {
+            "__dict__", "__weakref__", "__slots__", "__module__", "__doc__", "__annotations__", *owner.__slots__,
+            "__firstlineno__", "__static_attributes__",  # since Python 3.13
+            "__annotate_func__", "__annotations_cache__",  # since 3.14
+        }  # fmt: skip
     else:
         body = ast.parse(Path(owner.__file__).read_text(encoding="utf-8")).body
         special = {name for name in vars(owner) if name.startswith("__")}
