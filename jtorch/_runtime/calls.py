@@ -17,29 +17,33 @@ import jax
 import numpy as np
 
 from jtorch._runtime import devices
-from jtorch._runtime.jax_internals import executable, put
+from jtorch._runtime.jax_internals import ArrayImpl, executable, put
+from jtorch._runtime.packs import alone
 
 
 class _Kept:
-    """An array on the host that a program keeps for an input, and the NumPy array whose elements are in it.
+    """An array on the host that a program keeps for an input, and the NumPy array or part of a pack that is in it.
 
     XLA reads the memory anew at each run and gives results memory of their own, so it may be written in between.
     """
 
     __slots__ = ("array", "elements", "last")
 
-    def __init__(self, first: np.ndarray, where: Any):
-        self.array, self.last = put(first, where), first
+    def __init__(self, first: Any, where: Any):
+        self.last = first
+        first = np.asarray(alone(first))
+        self.array = put(first, where)
         address = self.array.unsafe_buffer_pointer() if first.nbytes else 0
         memory: Any = (ctypes.c_char * first.nbytes).from_address(address)
         self.elements = np.ndarray(first.shape, first.dtype, memory)
 
-    def hold(self, array: np.ndarray) -> jax.Array:
-        """The array with the elements of a NumPy array, of which nobody writes to one that was given."""
-        if self.last is not array:
-            self.elements[...] = array
-            self.last = array
-        return self.array
+    def hold(self, given: Any) -> None:
+        """Takes the elements of another. Nobody writes to one that was given."""
+        self.elements[...] = alone(given)
+        self.last = given
+
+
+_PLAIN = frozenset((ArrayImpl,))
 
 
 def getter(keys: Sequence) -> Callable[[Any], tuple]:
@@ -75,19 +79,22 @@ class Call:
 
     def start(self, given: Sequence) -> Iterator[list]:
         """An iterator that runs the program on some arrays when it is asked for its only element."""
+        others = not _PLAIN.issuperset(map(type, given))
         if self._finish is None:
-            return starmap(self._run, (given,))
+            return starmap(self._run, (list(map(alone, given)) if others else given,))
         if self._takes is not None:
             given = self._takes(given)
         self._taken = None
-        if np.ndarray in map(type, given):
+        if others:
             given, kept, self._kept = list(given), self._kept, {}  # a run that is cut off by an interrupt keeps them
             for i, a in enumerate(given):
-                if a.__class__ is np.ndarray:
+                if a.__class__ is not ArrayImpl:
                     mine = kept.get(i)
                     if mine is None:
                         mine = kept[i] = _Kept(a, self._where)
-                    given[i] = mine.hold(a)
+                    elif mine.last is not a:
+                        mine.hold(a)
+                    given[i] = mine.array
             self._taken = kept
         return map(self._finish, map(self._run, (given,)))
 

@@ -20,6 +20,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from itertools import repeat
 from sys import getrefcount
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ from jtorch._runtime.avals import Aval
 from jtorch._runtime.dtypes import FLOATING
 from jtorch._runtime.jax_internals import ArrayImpl, outside_traces, put
 from jtorch._runtime.kernel import MAX_COMPILED, Kernel, compiled, drop_compiled
+from jtorch._runtime.packs import Part, alone
 from jtorch._runtime.programs import ColdProgram, HotProgram, Plan
 from jtorch._runtime.trace import BUSY as BUSY
 from jtorch._runtime.trace import INFERENCE as INFERENCE
@@ -72,9 +74,10 @@ def enter(v: Value) -> int:
         if step is None:
             return -2
     if type(array) is not ArrayImpl:
-        if type(array) is not np.ndarray:
+        if type(array) is np.ndarray:
+            array = lent(v)
+        elif type(array) is not Part:
             return -2
-        array = lent(v)
     slot = step.slot
     T.entered[slot] = ref(v)
     T.arrays[slot] = array
@@ -87,7 +90,7 @@ def enter(v: Value) -> int:
 
 def _entrance(v: Value) -> Step | None:
     """The step by which a value enters the trace, None where it can't."""
-    if T.eager or type(v.array) not in (ArrayImpl, np.ndarray) or get_ident() != T.owner or T.at is BUSY:
+    if T.eager or type(v.array) not in (ArrayImpl, np.ndarray, Part) or get_ident() != T.owner or T.at is BUSY:
         return None
     if v.aval.device is not T.device:
         if T.device is not None:
@@ -334,6 +337,8 @@ def placed(v: Value):
     array = v.array
     if type(array) is np.ndarray:
         array = v.array = put(array, devices.to_jax(v.aval.device))
+    elif type(array) is Part:
+        array = array[0].placed(array[1])
     return array
 
 
@@ -355,7 +360,9 @@ def concrete(v: Value, place: bool = True) -> Any:
             raise RuntimeError("a pending value was lost: the trace that held it was cut off by an error")
     elif T.region is not None and get_ident() == T.owner:
         T.region.cut("a value was needed on the host")
-    return placed(v) if place else v.array
+    if place:
+        return placed(v)
+    return alone(v.array)
 
 
 def flush(why: str = "a value was needed on the host") -> None:
@@ -388,7 +395,8 @@ def flush(why: str = "a value was needed on the host") -> None:
                 T.reset()
                 raise
         if live:
-            for v, array in zip(live, T.done[0], strict=True):
+            results, program = T.done[0]
+            for v, array in zip(live, program.spread(results), strict=True):
                 v.array = array
         _forget_slots(end)
         T.reset()
@@ -403,11 +411,11 @@ def _execute(end: Step, slots: tuple[int, ...]) -> ColdProgram | HotProgram:
     # From here on donated inputs are gone: the call and the storing of its results are one step in C, which no signal
     # handler can come between.
     if (T.arrays or _only_cpu()) and outside_traces():
-        T.done.extend(map(program.order, program.start(T.arrays, T.numbers)))
+        T.done.extend(zip(program.start(T.arrays, T.numbers), repeat(program), strict=False))
     else:
         with _at_once(T.device or devices.CPU):
-            T.done.extend(map(program.order, program.start(T.arrays, T.numbers)))
-    program.ran(T.done[0])
+            T.done.extend(zip(program.start(T.arrays, T.numbers), repeat(program), strict=False))
+    program.ran(T.done[0][0])
     stats.syncs += 1
     stats.operations += plan.size
     stats.run_seconds += time.perf_counter() - began
@@ -533,7 +541,7 @@ def _look(v: Value):
             steps.reverse()
             program = ColdProgram(steps, (v.slot,))
             (v.array,) = program.call(*program.prepare(arrays, numbers))
-    return v.array
+    return placed(v)
 
 
 # ---- modes -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import operator
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import starmap
+from itertools import chain, starmap
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ from jtorch._runtime.jax_internals import direct, put
 from jtorch._runtime.kernel import compiler_options
 from jtorch._runtime.looping import Given
 from jtorch._runtime.loops import Loop
+from jtorch._runtime.packs import Carrier, Part, carriers
 from jtorch._runtime.reasons import why
 from jtorch._runtime.trace import HOT, LOG, Step, T, path, stats
 
@@ -33,10 +34,11 @@ ALONE = 2  # references to an array that only the trace holds: its own, and the 
 class Plan:
     """How to run the trace that ends at a step, for the values that are held: cold at first, then as one program."""
 
-    __slots__ = ("cold", "coming", "donating", "end", "plain", "size", "slots", "visits")
+    __slots__ = ("carried", "cold", "coming", "donating", "end", "plain", "size", "slots", "visits")
 
     def __init__(self, end: Step, slots: tuple[int, ...]):
         self.end, self.slots = end, slots
+        self.carried = _carried()
         self.visits = 0
         self.size = sum(s.kernel is not None for s in path(end))
         self.cold: ColdProgram | None = None
@@ -64,7 +66,8 @@ class Plan:
             self.cold = ColdProgram([s for s in path(self.end) if s.kernel is not None], self.slots)
         if self.visits < T.patience or len(self.cold.steps) < 2 or self.coming is not None:
             return self.cold
-        hot = HotProgram(self.end, self.slots, [] if donating else self._donations(arrays), self.visits)
+        pairs = [] if donating else self._donations(arrays)
+        hot = HotProgram(self.end, self.slots, pairs, self.visits, self.carried)
         if T.patience == HOT and T.observer is None and worthwhile(hot.where, self.size) and not hot.find():
             job = Job(hot.make)
             job.done()
@@ -104,11 +107,16 @@ class Plan:
         return pairs
 
 
+def _carried() -> list[tuple[int, int]]:
+    """The values of this trace that were written over, and the values that took their place, by slot."""
+    words = {id(word): word for word in T.dirty.values() if hasattr(word, "fresh")}.values()
+    return [(old, new.slot) for word in words for old, new in zip(word.slots, word.fresh, strict=True)]
+
+
 class ColdProgram:
     """A trace run kernel by kernel, each value dropped after its last use."""
 
     __slots__ = ("brief", "last", "slots", "steps")
-    order = list
 
     def __init__(self, steps: list[Step], slots: tuple[int, ...]):
         self.steps, self.slots = steps, slots
@@ -122,11 +130,16 @@ class ColdProgram:
 
     def prepare(self, arrays, numbers):
         where = devices.to_jax(self.steps[0].kernel.out[0].device)
-        return {i: put(a, where) if type(a) is np.ndarray else a for i, a in arrays.items()}, numbers
+        alone = {i: a[0].placed(a[1]) if type(a) is Part else a for i, a in arrays.items()}
+        return {i: put(a, where) if type(a) is np.ndarray else a for i, a in alone.items()}, numbers
 
     def start(self, arrays, numbers):
         """An iterator that runs the trace when it is asked for its only element."""
         return starmap(self.call, (self.prepare(arrays, numbers),))
+
+    def spread(self, results: list) -> list:
+        """The results by slot."""
+        return results
 
     def ran(self, results):
         stats.cold += 1
@@ -274,17 +287,28 @@ def run_time_numbers(
 
 
 class HotProgram:
-    """A trace as one compiled program. `pairs`: an input that gives its memory away, the result that takes it.
+    """A trace as one compiled program.
 
-    What `start` gives, `order` brings into the order of `slots`: JAX gives a donated input's memory to the first result
+    pairs: an input that gives its memory away, the result that takes it. carried: an input that is written over, the
+    result that takes its place; the small ones go from run to run in packs, and other small results come in packs, too.
+
+    What `start` gives, `spread` brings into the order of `slots`: JAX gives a donated input's memory to the first result
     of its kind, so those that take come first.
     """
 
     __slots__ = (
-        "args", "call", "donated", "fn", "get", "known", "name", "new", "numbers", "order", "seconds", "visits", "where", "why",
+        "alone", "args", "call", "donated", "fn", "get", "known", "name", "new", "numbers", "order", "packs", "seconds", "visits",
+        "where", "why",
     )  # fmt: skip
 
-    def __init__(self, end: Step, slots: tuple[int, ...], pairs: list[tuple[int, int]], visits: int):
+    def __init__(
+        self,
+        end: Step,
+        slots: tuple[int, ...],
+        pairs: list[tuple[int, int]],
+        visits: int,
+        carried: list[tuple[int, int]],
+    ):
         self.visits = visits
         self.new = True
         self.seconds = 0.0  # of compiling
@@ -295,27 +319,40 @@ class HotProgram:
         for s in (end.root(), *steps):
             s.compiled = True
         self.donated = [i for i, _ in pairs]
-        kept = [s.slot for s in steps if s.kind == "in" and s.slot not in set(self.donated)]
         takers = [o for _, o in pairs]
-        made = takers + [slot for slot in slots if slot not in set(takers)]
-        # In C, as the rest of a run. One result needs no order, and an itemgetter of one place gives no tuple.
-        self.order = list if made == list(slots) else operator.itemgetter(*(made.index(slot) for slot in slots))
         self.where = where = ops[0].kernel.out[0].device
+        avals = {slot: a for s in steps for slot, (a, _) in enumerate(s.outs, s.slot)}
+        results = [i for i in slots if i not in set(takers)]
+        ins = {s.slot for s in steps if s.kind == "in"} - {*self.donated}
+        self.packs: list[Carrier] = []
+        if where is devices.CPU and devices.is_only(where):
+            self.packs = carriers(avals, ins, results, carried, getter)
+        taken, packed = [p.takes for p in self.packs if p.takes], [p.made for p in self.packs]
+        kept = [i for i in sorted(ins) if not any(i in members for members in taken)]
+        made = takers + [i for i in results if not any(i in members for members in packed)]
+        self.alone = len(made)
+        order = [*made, *chain.from_iterable(packed)]
+        # One result needs no order, and an itemgetter of one place gives no tuple.
+        self.order = list if order == list(slots) else operator.itemgetter(*(order.index(slot) for slot in slots))
         self.numbers, number = run_time_numbers((n for s in ops for n in s.numbers), where)
         inputs = self.donated + kept
         self.get = getter(inputs)
-        structs = {slot: a.struct for s in steps for slot, (a, _) in enumerate(s.outs, s.slot)}
-        self.args = [*(structs[i] for i in inputs), *(n.struct for n in self.numbers)]
-        compute = body(ops, made)
+        self.args = [avals[i].struct for i in inputs]
+        self.args += [*(p.layout.struct for p in self.packs if p.takes), *(n.struct for n in self.numbers)]
+        layouts, first = [p.layout for p in self.packs], len(inputs) + len(taken)
+        compute = body(ops, order)
 
         def trace(*given):
             env = dict(zip(inputs, given, strict=False))
-            compute(env, number(given[len(inputs) :]))
-            return [env[i] for i in made]
+            for layout, members, flat in zip(layouts, taken, given[len(inputs) : first], strict=False):
+                env.update(zip(members, layout.split(flat), strict=True))
+            compute(env, number(given[first:]))
+            joined = [layout.join([env[i] for i in members]) for layout, members in zip(layouts, packed, strict=True)]
+            return [*(env[i] for i in made), *joined]
 
         stats.hot_programs += 1
         self.fn = trace
-        self.known = known(ops, inputs, made)
+        self.known = known(ops, inputs, taken, made, packed)
         self.call: Call | None = None  # until it is compiled
 
     @property
@@ -337,11 +374,22 @@ class HotProgram:
     def start(self, arrays, numbers):
         """An iterator that runs the program when it is asked for its only element."""
         given = self.get(arrays)
+        if self.packs:
+            given = *given, *[p.take(arrays) for p in self.packs if p.takes]
         if self.numbers:
             given = *given, *[n(numbers) for n in self.numbers]
         if self.call is None:
             self.make()
         return self.call.start(given)  # type: ignore[union-attr]
+
+    def spread(self, results: list) -> Sequence:
+        """The results by slot, those in packs as parts."""
+        if self.packs:
+            arrays = results[: self.alone]
+            for carrier, pack in zip(self.packs, results[self.alone :], strict=True):
+                arrays += carrier.spread(pack)
+            return self.order(arrays)
+        return self.order(results)
 
     def text(self) -> str:
         """XLA's form of the program."""

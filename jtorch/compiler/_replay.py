@@ -23,6 +23,7 @@ from jtorch._runtime import devices, dtypes, executor, generator
 from jtorch._runtime.avals import Aval
 from jtorch._runtime.executor import LAZY, Step, T, Value
 from jtorch._runtime.jax_internals import ArrayImpl
+from jtorch._runtime.packs import Part
 from jtorch._tensor.at_hand import span_of
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.fused import is_sole
@@ -34,7 +35,7 @@ from jtorch.compiler._tree import Tree, containers
 from jtorch.nn import Module
 from jtorch.optim import optimizer
 
-ARRAYS = frozenset((ArrayImpl, np.ndarray))
+ARRAYS = frozenset((ArrayImpl, np.ndarray, Part))
 _assign = Tensor._value.__set__  # type: ignore[attr-defined]
 new = object.__new__
 ref = executor.ref
@@ -433,7 +434,7 @@ class Replay:
                 v = drawn[source[1]]
             elif v.node is not None:
                 T.nodes_in[slot] = v.node, v.nr
-            arrays[slot] = v.array if type(v.array) is ArrayImpl else executor.lent(v)
+            arrays[slot] = executor.lent(v) if type(v.array) is np.ndarray else v.array
             if not ends:
                 T.entered[slot] = ref(v)
         T.numbers.update(self.numbers)

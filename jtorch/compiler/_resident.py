@@ -36,7 +36,15 @@ from jtorch._runtime.executor import T, Value
 from jtorch._runtime.fingerprint import digest, source
 from jtorch._runtime.jax_internals import outside_traces
 from jtorch._runtime.kernel import compiler_options
-from jtorch._runtime.programs import ALONE, DONATE_BYTES, body, compile_apart, known, run_time_numbers
+from jtorch._runtime.packs import alone
+from jtorch._runtime.programs import (
+    ALONE,
+    DONATE_BYTES,
+    body,
+    compile_apart,
+    known,
+    run_time_numbers,
+)
 from jtorch._runtime.trace import LOG, lock, path, stats
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.fused import is_sole
@@ -452,7 +460,7 @@ class Resident:
     def _first(self, run: Run, donate: tuple[int, ...]) -> list:
         """Runs a program that is to be compiled first."""
         began = time.perf_counter()
-        run.call = call = compile_apart(self.fn, run.given, self.where, self.known, donate)
+        run.call = call = compile_apart(self.fn, list(map(alone, run.given)), self.where, self.known, donate)
         if donate:
             self.donating = call
         else:
@@ -476,7 +484,8 @@ class Resident:
             return results[: len(self.carried)] + results[n : n + len(self.large)]
         values = self.values
         given = [
-            pack.join([values[i].array for i in places]) for pack, places in zip(self.packs, self.carried, strict=False)
+            pack.join([executor.placed(values[i]) for i in places])
+            for pack, places in zip(self.packs, self.carried, strict=False)
         ]
         self.debt += 4 if given else 0
         return given + [values[i].array for i in self.large]
