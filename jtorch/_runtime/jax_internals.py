@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -71,6 +72,22 @@ class Traced:
         while stack:
             for eqn in stack.pop().eqns:
                 found.add(eqn.primitive.name)
+                stack.extend(core.jaxprs_in_params(eqn.params))
+        return found
+
+    def products(self) -> list[tuple[int, int, int, bool]]:
+        """Of each product of matrices in it: rows (of all batches), elements contracted, columns, whether these lie in the
+        second matrix one after the other."""
+        found, stack = [], [self.closed.jaxpr]
+        while stack:
+            for eqn in stack.pop().eqns:
+                if eqn.primitive.name == "dot_general":
+                    (contracted, others), _ = eqn.params["dimension_numbers"]
+                    left, right = (v.aval for v in eqn.invars)
+                    inner = math.prod(left.shape[i] for i in contracted)
+                    rows = left.size // max(inner, 1)
+                    columns = eqn.outvars[0].aval.size // max(rows, 1)
+                    found.append((rows, inner, columns, right.ndim - 1 not in others))
                 stack.extend(core.jaxprs_in_params(eqn.params))
         return found
 

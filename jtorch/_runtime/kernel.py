@@ -55,12 +55,12 @@ def cores() -> int:
 
 
 @functools.cache
-def compiler_options(where: devices.device, quick: bool) -> dict | None:
-    """XLA's options for a device: what the user's XLA_FLAGS name is left to them."""
+def compiler_options(where: devices.device, quick: bool, more: tuple[tuple[str, Any], ...] = ()) -> dict | None:
+    """XLA's options for a device, and `more`: what the user's XLA_FLAGS name is left to them."""
     if where is not devices.CPU:
         return None
     flags = os.environ.get("XLA_FLAGS", "")
-    wanted = (_QUICK if quick else _HOT) | (_THREADS if cores() > 1 else {})
+    wanted = (_QUICK if quick else _HOT) | (_THREADS if cores() > 1 else {}) | dict(more)
     chosen = {name: value for name, value in wanted.items() if name not in flags}
     # The options are XLA's own, not JAX's: another version need not know them all.
     return chosen if jax.__version__ in MEASURED else {n: v for n, v in chosen.items() if option_is_known(n, v)}

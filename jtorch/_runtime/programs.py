@@ -20,10 +20,10 @@ from jtorch._runtime.executables import find, program
 from jtorch._runtime.fingerprint import digest, source
 from jtorch._runtime.heap import trim
 from jtorch._runtime.jax_internals import direct, put
-from jtorch._runtime.kernel import compiler_options
 from jtorch._runtime.looping import Given
 from jtorch._runtime.loops import Loop
 from jtorch._runtime.packs import Carrier, Part, carriers
+from jtorch._runtime.products import options
 from jtorch._runtime.reasons import why
 from jtorch._runtime.trace import HOT, LOG, Step, T, path, stats
 
@@ -227,18 +227,25 @@ def known(ops: list[Step], *beside: Any) -> str | None:
 
 
 def compile_apart(
-    fn: Callable, args: Sequence, where: devices.device, known: str | None, donate: tuple[int, ...] = ()
+    fn: Callable,
+    args: Sequence,
+    where: devices.device,
+    options: dict | None,
+    known: str | None,
+    donate: tuple[int, ...] = (),
 ) -> Call:
     """`program` for speed. Compiling is apart from the first run so that neither takes memory beside what the other left free."""
     trim()
-    call, compiled = program(fn, args, where, compiler_options(where, False), known, donate)
+    call, compiled = program(fn, args, where, options, known, donate)
     trim()
     return Call(call, where, compiled, len(args))
 
 
-def find_apart(args: Sequence, where: devices.device, known: str | None, donate: tuple[int, ...] = ()) -> Call | None:
+def find_apart(
+    args: Sequence, where: devices.device, options: dict | None, known: str | None, donate: tuple[int, ...] = ()
+) -> Call | None:
     """What `compile_apart` would give, where an earlier process has compiled it."""
-    compiled = find(args, where, compiler_options(where, False), known, donate)
+    compiled = find(args, where, options, known, donate)
     return compiled and Call(direct(compiled), where, compiled, len(args))
 
 
@@ -297,7 +304,7 @@ class HotProgram:
     """
 
     __slots__ = (
-        "alone", "args", "call", "donated", "fn", "get", "known", "name", "new", "numbers", "order", "packs", "seconds", "visits",
+        "alone", "args", "call", "donated", "fn", "get", "known", "name", "new", "numbers", "options", "order", "packs", "seconds", "visits",
         "where", "why",
     )  # fmt: skip
 
@@ -353,11 +360,12 @@ class HotProgram:
         stats.hot_programs += 1
         self.fn = trace
         self.known = known(ops, inputs, taken, made, packed)
+        self.options = options(ops, where)
         self.call: Call | None = None  # until it is compiled
 
     @property
     def _how(self) -> tuple:
-        return self.args, self.where, self.known, tuple(range(len(self.donated)))
+        return self.args, self.where, self.options, self.known, tuple(range(len(self.donated)))
 
     def find(self) -> bool:
         """Whether an earlier process has compiled it. Then it has that."""

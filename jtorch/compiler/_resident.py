@@ -37,6 +37,7 @@ from jtorch._runtime.fingerprint import digest, source
 from jtorch._runtime.jax_internals import outside_traces
 from jtorch._runtime.kernel import compiler_options
 from jtorch._runtime.packs import alone
+from jtorch._runtime.products import options
 from jtorch._runtime.programs import (
     ALONE,
     DONATE_BYTES,
@@ -282,6 +283,7 @@ class Resident:
         self.fn = step
         # The last inputs are the numbers, which `known` tells of.
         self.known = known(ops, carried, groups, read, single, alone, rest, slots, source(__file__))
+        self.options = options(ops, self.where)
         self.plain: Call | None = None  # until they are compiled
         self.donating: Call | None = None
         self.later = Call(self._uncompiled, self.where)
@@ -455,12 +457,14 @@ class Resident:
 
     def _uncompiled(self, *given: Any) -> list:
         """What stands for the program in a run that is looked at before it is compiled, as after an interrupt."""
-        return compile_apart(self.fn, given, self.where, self.known).jax(*given)
+        return compile_apart(self.fn, given, self.where, self.options, self.known).jax(*given)
 
     def _first(self, run: Run, donate: tuple[int, ...]) -> list:
         """Runs a program that is to be compiled first."""
         began = time.perf_counter()
-        run.call = call = compile_apart(self.fn, list(map(alone, run.given)), self.where, self.known, donate)
+        run.call = call = compile_apart(
+            self.fn, list(map(alone, run.given)), self.where, self.options, self.known, donate
+        )
         if donate:
             self.donating = call
         else:
