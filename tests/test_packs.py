@@ -136,7 +136,7 @@ def test_what_is_carried_on_is_not_put_together_anew(monkeypatch):
     training = Training()
     for _ in range(3):
         training.step()
-    moving = [p for p in training.net.parameters()] + [s["exp_avg"] for s in training.optimizer.state.values()]
+    moving = list(training.net.parameters()) + [s["exp_avg"] for s in training.optimizer.state.values()]
     assert all(map(in_pack, moving)) and all(in_pack(p.grad) for p in training.net.parameters())
     joined = []
     monkeypatch.setattr(packs, "_join", lambda arrays, made=packs._join: joined.append(1) or made(arrays))

@@ -205,7 +205,7 @@ class Recorder:
             with jax.profiler.TraceAnnotation(f"{xla.WINDOW}{number}"):
                 start = now()
                 program = execute(end, slots)
-                jax.block_until_ready(T.done[0][0])
+                jax.block_until_ready(T.done[0])
             hot = isinstance(program, HotProgram)
             how = "compiled trace" if hot else "trace, run one by one"
             span.name = f"jtorch::{how} ({len(steps)} operation{'' if len(steps) == 1 else 's'})"

@@ -20,7 +20,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from itertools import repeat
 from sys import getrefcount
 from typing import Any, TypeVar
 
@@ -344,8 +343,12 @@ def placed(v: Value):
 
 def host(v: Value) -> np.ndarray:
     """The elements of a value as a NumPy array that is only to be read, running what is pending if need be."""
-    array = concrete(v, place=False)
-    return array if type(array) is np.ndarray else np.asarray(array)
+    array = v.array
+    if type(array) is not ArrayImpl or T.region is not None:
+        array = concrete(v, place=False)
+        if type(array) is np.ndarray:
+            return array
+    return np.asarray(array)
 
 
 def concrete(v: Value, place: bool = True) -> Any:
@@ -395,8 +398,7 @@ def flush(why: str = "a value was needed on the host") -> None:
                 T.reset()
                 raise
         if live:
-            results, program = T.done[0]
-            for v, array in zip(live, program.spread(results), strict=True):
+            for v, array in zip(live, T.program.spread(T.done[0]), strict=True):
                 v.array = array
         _forget_slots(end)
         T.reset()
@@ -407,15 +409,15 @@ def _execute(end: Step, slots: tuple[int, ...]) -> ColdProgram | HotProgram:
     plan = end.programs.get(slots)
     if plan is None:
         plan = end.programs[slots] = Plan(end, slots)
-    program = plan.program(T.arrays)
+    program = T.program = plan.program(T.arrays)
     # From here on donated inputs are gone: the call and the storing of its results are one step in C, which no signal
     # handler can come between.
     if (T.arrays or _only_cpu()) and outside_traces():
-        T.done.extend(zip(program.start(T.arrays, T.numbers), repeat(program), strict=False))
+        T.done.extend(program.start(T.arrays, T.numbers))
     else:
         with _at_once(T.device or devices.CPU):
-            T.done.extend(zip(program.start(T.arrays, T.numbers), repeat(program), strict=False))
-    program.ran(T.done[0][0])
+            T.done.extend(program.start(T.arrays, T.numbers))
+    program.ran(T.done[0])
     stats.syncs += 1
     stats.operations += plan.size
     stats.run_seconds += time.perf_counter() - began

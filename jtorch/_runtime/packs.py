@@ -143,12 +143,9 @@ class Carrier:
         return parts
 
 
-def carriers(
-    avals: dict[int, Aval], inputs: set[int], results: list[int], carried: list[tuple[int, int]], getter: Callable
-) -> list[Carrier]:
-    """The packs for some results of a program. carried: inputs that are written over, and what takes their place."""
+def carriers(avals: dict[int, Aval], results: list[int], source: dict[int, int], getter: Callable) -> list[Carrier]:
+    """The packs for some results of a program. source: of those that take the place of an input, which."""
     small = [i for i in results if _fits(avals[i])]
-    source = {new: old for old, new in carried if old in inputs}
     moving = [i for i in small if i in source and _same(avals[i], avals[source[i]])]
     found = [Carrier(made, [source[i] for i in made], avals, getter) for made in _by_dtype(moving, avals)]
     rest = [i for i in small if not any(i in c.made for c in found)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jtorch._runtime import devices, fusing, looping, loops, repeats, sums
+from jtorch._runtime import devices, fusing, looping, loops, packs, repeats, sums
 from jtorch._runtime.background import Job, worthwhile
 from jtorch._runtime.calls import Call, getter
 from jtorch._runtime.donation import heirs
@@ -117,6 +118,7 @@ class ColdProgram:
     """A trace run kernel by kernel, each value dropped after its last use."""
 
     __slots__ = ("brief", "last", "slots", "steps")
+    spread = list
 
     def __init__(self, steps: list[Step], slots: tuple[int, ...]):
         self.steps, self.slots = steps, slots
@@ -136,10 +138,6 @@ class ColdProgram:
     def start(self, arrays, numbers):
         """An iterator that runs the trace when it is asked for its only element."""
         return starmap(self.call, (self.prepare(arrays, numbers),))
-
-    def spread(self, results: list) -> list:
-        """The results by slot."""
-        return results
 
     def ran(self, results):
         stats.cold += 1
@@ -214,7 +212,7 @@ def body(ops: list[Step], wanted: Collection[int]) -> Callable[[dict, Given], No
 
 
 # The code that says how a program is put together of kernels, besides this file.
-_MADE_BY = tuple(str(module.__file__) for module in (fusing, repeats, loops, sums, looping))
+_MADE_BY = tuple(str(module.__file__) for module in (fusing, repeats, loops, sums, looping, packs))
 
 
 def known(ops: list[Step], *beside: Any) -> str | None:
@@ -293,6 +291,14 @@ def run_time_numbers(
     return made, lambda arrays: Given(arrays, at)
 
 
+def _spread(out: list[Carrier], alone: int, order: Callable, results: list) -> Sequence:
+    """The results by slot, those in out as parts."""
+    arrays = results[:alone]
+    for carrier, pack in zip(out, results[alone:], strict=True):
+        arrays += carrier.spread(pack)
+    return order(arrays)
+
+
 class HotProgram:
     """A trace as one compiled program.
 
@@ -304,7 +310,7 @@ class HotProgram:
     """
 
     __slots__ = (
-        "alone", "args", "call", "donated", "fn", "get", "known", "name", "new", "numbers", "options", "order", "packs", "seconds", "visits",
+        "alone", "args", "call", "donated", "fn", "get", "known", "name", "new", "numbers", "options", "order", "packs", "seconds", "spread", "visits",
         "where", "why",
     )  # fmt: skip
 
@@ -333,7 +339,12 @@ class HotProgram:
         ins = {s.slot for s in steps if s.kind == "in"} - {*self.donated}
         self.packs: list[Carrier] = []
         if where is devices.CPU and devices.is_only(where):
-            self.packs = carriers(avals, ins, results, carried, getter)
+            # What other traces read, too, has an array for itself: it would be taken out of the pack each time.
+            shared = {new for old, new in carried if avals[old] in T.read}
+            moving = {new: old for old, new in carried if old in ins}
+            self.packs = carriers(avals, [i for i in results if i not in shared], moving, getter)
+            leaves = {s.slot for s in steps if s.kind == "in" and s.node is not None and s.node.kind == 1}
+            T.read.update(avals[i] for i in leaves.difference(old for old, _ in carried))
         taken, packed = [p.takes for p in self.packs if p.takes], [p.made for p in self.packs]
         kept = [i for i in sorted(ins) if not any(i in members for members in taken)]
         made = takers + [i for i in results if not any(i in members for members in packed)]
@@ -341,6 +352,8 @@ class HotProgram:
         order = [*made, *chain.from_iterable(packed)]
         # One result needs no order, and an itemgetter of one place gives no tuple.
         self.order = list if order == list(slots) else operator.itemgetter(*(order.index(slot) for slot in slots))
+        # Not a method: with one of its own a program would hold itself.
+        self.spread = functools.partial(_spread, self.packs, self.alone, self.order) if self.packs else self.order
         self.numbers, number = run_time_numbers((n for s in ops for n in s.numbers), where)
         inputs = self.donated + kept
         self.get = getter(inputs)
@@ -389,15 +402,6 @@ class HotProgram:
         if self.call is None:
             self.make()
         return self.call.start(given)  # type: ignore[union-attr]
-
-    def spread(self, results: list) -> Sequence:
-        """The results by slot, those in packs as parts."""
-        if self.packs:
-            arrays = results[: self.alone]
-            for carrier, pack in zip(self.packs, results[self.alone :], strict=True):
-                arrays += carrier.spread(pack)
-            return self.order(arrays)
-        return self.order(results)
 
     def text(self) -> str:
         """XLA's form of the program."""

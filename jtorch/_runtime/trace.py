@@ -119,7 +119,7 @@ class Trace:
 
     __slots__ = (
         "_modes", "arrays", "at", "device", "dirty", "done", "eager", "entered", "epoch", "freed", "made", "nodes", "nodes_in",
-        "numbers", "observed", "observer", "owner", "patience", "pending", "region", "roots",
+        "numbers", "observed", "observer", "owner", "patience", "pending", "program", "read", "region", "roots",
     )  # fmt: skip
 
     def __init__(self):
@@ -130,6 +130,7 @@ class Trace:
         # The profile that is on, told of every run: `run(execute, end, slots)` runs a trace, `kernel(kernel, args)` one kernel.
         self.observer: Any = None
         self.region: Any = None  # what `jtorch.compile` keeps together: told of each sync, by `cut(why)`
+        self.program: Any = None  # the one that ran last
         self.new_trie()
         self.reset()
 
@@ -158,6 +159,7 @@ class Trace:
         return (self._modes if get_ident() == self.owner else self.modes)[1]
 
     def new_trie(self):
+        self.read: set[Aval] = set()  # of leaves that compiled traces read and did not write
         # A step without children sends every operation to `record`: in the eager mode, and while a run is on.
         self.roots: dict = {None: Step(None, "eager")}
         for mode in itertools.product((True, False), repeat=2):

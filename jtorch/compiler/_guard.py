@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from operator import is_
 from typing import Any
@@ -34,7 +34,8 @@ def guard(state: State, but: set[tuple[int, Any]]) -> Callable[[], bool]:
             tests.append(f"not {n}")
             continue
         tests.append(f"len({n}) == {len(values)}")
-        if keys:  # ahead of the values: one that is missing may be made by the look-up
+        if keys and (len(keys) > 1 or not text or id(x) in loose or isinstance(x, defaultdict)):
+            # Ahead of the values: one that is missing may be made by the look-up.
             tests.append(f"(*{n},) == {name(keys)}" if text else f"all(map(is_, {n}, {name(keys)}))")
         if text or id(x) in loose or type(x) is list:
             tests += entries(n, x, keys or range(len(values)), values)

@@ -14,7 +14,6 @@ references are counted: a value that somebody holds, or that was looked at, is l
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections import deque
@@ -24,11 +23,10 @@ from operator import attrgetter, is_
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jtorch._autograd import graph
-from jtorch._runtime import executor
+from jtorch._runtime import executor, packs
 from jtorch._runtime.avals import Aval
 from jtorch._runtime.calls import Call
 from jtorch._runtime.executables import program
@@ -36,7 +34,7 @@ from jtorch._runtime.executor import T, Value
 from jtorch._runtime.fingerprint import digest, source
 from jtorch._runtime.jax_internals import outside_traces
 from jtorch._runtime.kernel import compiler_options
-from jtorch._runtime.packs import alone
+from jtorch._runtime.packs import SMALL, Layout, alone
 from jtorch._runtime.products import options
 from jtorch._runtime.programs import (
     ALONE,
@@ -53,7 +51,6 @@ from jtorch._tensor.methods import user_state
 from jtorch._tensor.storage import _dirty, value_of
 from jtorch.compiler._replay import ARRAYS, HELD, Replay, find, tensor, within
 
-SMALL = 1 << 14  # bytes: larger arrays are not worth copying
 LONG = 64  # operations: a longer program is not worth compiling again
 PATIENCE = 32  # replays of a function in a row, after which its program is made resident
 DEBT = 8  # times that packs may be made or taken apart, more often than one in four runs, before packing is given up
@@ -116,15 +113,21 @@ class Run:
         if not results:
             with lock:
                 if not results:
-                    # Donated inputs are gone from here on: the call and the storing of what it gives are one step in C.
                     if outside_traces():
-                        results.extend(self.call.start(self.given))
+                        self.do()
                     else:
                         with jax.ensure_compile_time_eval():
-                            results.extend(self.call.start(self.given))
-                    self.call.free(results[0])
-                    self.given = []
+                            self.do()
         return results[0]
+
+    def do(self) -> list:
+        """Runs the program. The caller holds the lock, and JAX traces nothing."""
+        # Donated inputs are gone from here on: the call and the storing of what it gives are one step in C.
+        self.results.extend(self.call.start(self.given))
+        results = self.results[0]
+        self.call.free(results)
+        self.given = []
+        return results
 
     def take(self, pack: int, at: int) -> Any:
         """An array out of a pack."""
@@ -136,23 +139,22 @@ class Run:
         return self.apart[pack][at]
 
 
-class Pack:
-    """Arrays of one dtype end to end."""
+class Packing(Layout):
+    """A layout of which programs, on any device, make packs and take them apart."""
+
+    __slots__ = ("_apart", "_made", "where")
 
     def __init__(self, avals: list[Aval]):
-        self.shapes = [a.shape for a in avals]
-        sizes = [math.prod(s) for s in self.shapes]
-        self.starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        self.sizes = sizes
+        super().__init__(avals)
         self.where = avals[0].device
-        self._join: Any = None  # until they are compiled
+        self._made: Any = None  # until they are compiled
         self._apart: Any = None
 
-    def join(self, arrays: list) -> Any:
-        """The whole out of the arrays."""
-        if self._join is None:
-            self._join = self._program(lambda arrays: jnp.concatenate([a.reshape(-1) for a in arrays]), arrays, "join")
-        return self._join(arrays)
+    def made(self, arrays: list) -> Any:
+        """`join`, compiled."""
+        if self._made is None:
+            self._made = self._program(self.join, arrays, "join")
+        return self._made(arrays)
 
     def take_apart(self, flat: Any) -> list:
         """`split`, compiled."""
@@ -161,15 +163,8 @@ class Pack:
         return self._apart(flat)
 
     def _program(self, fn: Callable, given: Any, name: str) -> Callable:
-        known = digest(name, self.shapes, source(__file__))
+        known = digest(name, self.shapes, source(__file__, packs.__file__))
         return program(fn, (given,), self.where, compiler_options(self.where, True), known)[0]
-
-    def split(self, flat: Any) -> list:
-        """The arrays out of the whole."""
-        return [
-            jax.lax.slice(flat, (start,), (start + size,)).reshape(shape)
-            for start, size, shape in zip(self.starts, self.sizes, self.shapes, strict=True)
-        ]
 
 
 def _packed(avals: list[Aval], may: list[bool]) -> list[list[int]]:
@@ -212,7 +207,7 @@ class Resident:
         groups = self.carried
         if packing:
             groups = groups + _packed(self.avals, [i >= n or not read[i] for i in range(len(self.avals))])
-        self.packs = [Pack([self.avals[i] for i in places]) for places in groups]
+        self.packs = [Packing([self.avals[i] for i in places]) for places in groups]
         self.places: list = [None] * len(self.avals)
         for p, members in enumerate(groups):
             for k, i in enumerate(members):
@@ -263,7 +258,7 @@ class Resident:
         self.kinds, number = run_time_numbers((n for s in ops for n in s.numbers if n[1] in there), self.where)
         self.numbers, self.rates = dict(replay.numbers), []
         self.tail: list | None = None  # constants, and the numbers as arrays
-        carried, packs = len(self.carried), self.packs
+        carried, packings = len(self.carried), self.packs
         single = [read[i] for i in self.large]
         single += [s for inputs in (self.fixed, self.taken, self.drawn, self.constants) for _, s in inputs]
         rest = [slot for slot, *_ in replay.rest]
@@ -272,11 +267,11 @@ class Resident:
         def step(*given):
             env: dict = {}
             for p in range(carried):
-                arrays = packs[p].split(given[p])
+                arrays = packings[p].split(given[p])
                 env.update({read[i]: a for i, a in zip(groups[p], arrays, strict=True)})
             env.update(zip(single, given[carried:], strict=False))
             compute(env, number(given[carried + len(single) :]))
-            joined = [jnp.concatenate([env[slots[i]].reshape(-1) for i in places]) for places in groups]
+            joined = [p.join([env[slots[i]] for i in places]) for p, places in zip(packings, groups, strict=True)]
             return [*joined, *(env[slot] for slot in alone), *(env[slot] for slot in rest)]
 
         self.donated = tuple(at for at, i in enumerate(self.large, carried) if self._bytes(i) >= DONATE_BYTES)
@@ -299,6 +294,8 @@ class Resident:
         self.nodes = [v and v.node for v in self.values]
         self.storages = list(map(_storage_of, self.moved))
         self.stores = [s for s in self.storages if s is not None]
+        self.alone = [(t, n) for t, s, n in zip(self.moved, self.storages, self.passed, strict=True) if s is None]
+        self.shared = [(s, n) for s, n in zip(self.storages, self.passed, strict=True) if s is not None]
         # References to a value that only two lists here, its tensor and the storage hold, and the counting call; the same
         # of the grads' values, which have no storage, and of the grads, which the parameter may hold.
         values = [4 + (s is not None) for s in self.storages]
@@ -406,16 +403,14 @@ class Resident:
         if self._again():
             run: Any = self.run
             run.begin(self.plain or self.later, given)
-            for t, g, there in zip(self.grad_owners, self.grads, self.attached, strict=True):
-                if not there:
-                    t._grad = g
+            for t, g in zip(self.grad_owners, self.grads, strict=True):
+                t._grad = g
         else:
             run = self._renew(given)
-        for t, s, passed in zip(self.moved, self.storages, self.passed, strict=True):
-            if s is None:
-                t._alone += passed
-            else:
-                s.version += passed
+        for t, passed in self.alone:
+            t._alone += passed
+        for s, passed in self.shared:
+            s.version += passed
         for t in replay.dropped:
             t._grad = None
         call, donate = self.plain, ()
@@ -425,7 +420,8 @@ class Resident:
             results = self._first(run, donate)
         else:
             run.call = call
-            results = run.go()
+            with lock:
+                results = run.do()
         for v, array in zip(rest, results[self.first_rest :], strict=True):
             v.array = array
         del results[self.first_rest :]
@@ -483,12 +479,14 @@ class Resident:
         """The packs that go into the next run, and what goes in beside them."""
         if self.run is not None:
             results = self.run.go()
-            self.debt = max(self.debt - 1, 0)
+            if self.debt:
+                self.debt -= 1
             n = len(self.packs)
-            return results[: len(self.carried)] + results[n : n + len(self.large)]
+            given = results[: len(self.carried)]
+            return given + results[n : n + len(self.large)] if self.large else given
         values = self.values
         given = [
-            pack.join([executor.placed(values[i]) for i in places])
+            pack.made([executor.placed(values[i]) for i in places])
             for pack, places in zip(self.packs, self.carried, strict=False)
         ]
         self.debt += 4 if given else 0
