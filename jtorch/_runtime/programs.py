@@ -292,7 +292,7 @@ def run_time_numbers(
 
 
 def _spread(out: list[Carrier], alone: int, order: Callable, results: list) -> Sequence:
-    """The results by slot, those in out as parts."""
+    """The results by slot, those in packs as parts."""
     arrays = results[:alone]
     for carrier, pack in zip(out, results[alone:], strict=True):
         arrays += carrier.spread(pack)
