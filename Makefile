@@ -2,7 +2,8 @@
 PYTHON ?= python3
 WORKERS ?= 2
 DEMO := .venv/bin/python
-TEST := .venv-test/bin/python
+VENV ?= .venv-test
+TEST := $(VENV)/bin/python
 DEV := .venv-dev/bin
 
 .PHONY: demo tutorial test unit compat report bench lint format clean
@@ -16,22 +17,22 @@ tutorial: .venv/ready
 # Unit and compat tests, in both execution modes.
 test: unit compat
 
-unit: .venv-test/ready
+unit: $(VENV)/ready
 	JTORCH_EXECUTION=eager $(TEST) -m pytest tests -n $(WORKERS) --dist worksteal -q
 	JTORCH_EXECUTION=deferred $(TEST) -m pytest tests -n $(WORKERS) --dist worksteal -q
 
 # Every battery, module and optimizer in both modes; of the operations' database forward and gradient in the default mode.
-compat: .venv-test/ready
+compat: $(VENV)/ready
 	$(TEST) -m pytest compat -n $(WORKERS) --dist worksteal -q --samples 1 --ignore=compat/test_opinfo.py
 	$(TEST) -m pytest compat/test_opinfo.py -n $(WORKERS) --dist worksteal -q --samples 1 --mode deferred \
 		-k "test_forward or test_gradient"
 
 # The whole database, all checks, both modes: over half an hour on two cores. Writes compat/REPORT.md.
-report: .venv-test/ready
+report: $(VENV)/ready
 	$(TEST) -m pytest compat -n $(WORKERS) --dist worksteal -q --report
 
 # Training steps side by side with torch's. Writes compat/bench/RESULTS.md.
-bench: .venv-test/ready
+bench: $(VENV)/ready
 	$(TEST) -m compat.bench
 
 lint: .venv-dev/ready
@@ -53,8 +54,8 @@ format: .venv-dev/ready
 	touch $@
 
 # With PyTorch as the oracle.
-.venv-test/ready: pyproject.toml
-	$(PYTHON) -m venv .venv-test
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
 	$(TEST) -m pip install --quiet -e ".[test,compat,examples]"
 	touch $@
 
