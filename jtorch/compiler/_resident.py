@@ -203,10 +203,11 @@ class Resident:
         self.avals = [a for _, _, a, *_ in writes] + [a for _, _, a in replay.grads]
         slots = [slot for _, slot, *_ in writes] + [slot for _, slot, _ in replay.grads]
         read = [id(t) in sources for t in self.moved]
-        self.carried = _packed(self.avals[:n], read) if packing else []
-        groups = self.carried
-        if packing:
-            groups = groups + _packed(self.avals, [i >= n or not read[i] for i in range(len(self.avals))])
+        # What other traces read, too, has an array for itself: it would be taken out of the pack each time.
+        may = [packing and not (i < n and a in T.read) for i, a in enumerate(self.avals)]
+        self.carried = _packed(self.avals[:n], [m and r for m, r in zip(may, read, strict=False)])
+        fresh = [m and (i >= n or not read[i]) for i, m in enumerate(may)]
+        groups = self.carried + _packed(self.avals, fresh)
         self.packs = [Packing([self.avals[i] for i in places]) for places in groups]
         self.places: list = [None] * len(self.avals)
         for p, members in enumerate(groups):
