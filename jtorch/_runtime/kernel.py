@@ -41,9 +41,10 @@ if jax.__version_info__ >= (0, 12):  # it has no older emitters: a small program
 _HOT: dict[str, Any] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 
 
-# The convolutions of XLA's library keep to one thread. ResNet-20's step takes 140 ms with them and 158 without on one core,
-# 154 and 102 on two; a small CNN's 13.7 and 14.0, then 13.2 and 8.7.
-_THREADS: dict[str, Any] = {
+# Without the convolutions of XLA's library, which keep to one thread. ResNet-20's step takes 140 ms with them and 158
+# without on one core, 154 and 102 on two; a small CNN's 13.7 and 14.0, then 13.2 and 8.7. With JAX 0.12 ResNet-20's takes
+# 159 and 148 on one core, the CNN's 13.9 and 13.8.
+_OWN_CONVOLUTIONS: dict[str, Any] = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
 }
 
@@ -60,7 +61,8 @@ def compiler_options(where: devices.device, quick: bool, more: tuple[tuple[str, 
     if where is not devices.CPU:
         return None
     flags = os.environ.get("XLA_FLAGS", "")
-    wanted = (_QUICK if quick else _HOT) | (_THREADS if cores() > 1 else {}) | dict(more)
+    own = cores() > 1 or jax.__version_info__ >= (0, 12)
+    wanted = (_QUICK if quick else _HOT) | (_OWN_CONVOLUTIONS if own else {}) | dict(more)
     chosen = {name: value for name, value in wanted.items() if name not in flags}
     # The options are XLA's own, not JAX's: another version need not know them all.
     return chosen if jax.__version__ in MEASURED else {n: v for n, v in chosen.items() if option_is_known(n, v)}

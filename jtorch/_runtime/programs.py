@@ -340,11 +340,11 @@ class HotProgram:
         self.packs: list[Carrier] = []
         if where is devices.CPU and devices.is_only(where):
             # What other traces read, too, has an array for itself: it would be taken out of the pack each time.
-            shared = {new for old, new in carried if avals[old] in T.read}
+            leaves = {i: node for i, (node, _) in T.nodes_in.items() if i in ins and node.kind == 1}
+            shared = {new for old, new in carried if leaves.get(old) in T.read}
             moving = {new: old for old, new in carried if old in ins}
             self.packs = carriers(avals, [i for i in results if i not in shared], moving, getter)
-            leaves = {s.slot for s in steps if s.kind == "in" and s.node is not None and s.node.kind == 1}
-            T.read.update(avals[i] for i in leaves.difference(old for old, _ in carried))
+            T.read.update(leaves[i] for i in leaves.keys() - {old for old, _ in carried})
         taken, packed = [p.takes for p in self.packs if p.takes], [p.made for p in self.packs]
         kept = [i for i in sorted(ins) if not any(i in members for members in taken)]
         made = takers + [i for i in results if not any(i in members for members in packed)]

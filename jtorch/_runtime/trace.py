@@ -159,7 +159,7 @@ class Trace:
         return (self._modes if get_ident() == self.owner else self.modes)[1]
 
     def new_trie(self):
-        self.read: set[Aval] = set()  # of leaves that compiled traces read and did not write
+        self.read: weakref.WeakSet = weakref.WeakSet()  # nodes of leaves that compiled traces read and did not write
         # A step without children sends every operation to `record`: in the eager mode, and while a run is on.
         self.roots: dict = {None: Step(None, "eager")}
         for mode in itertools.product((True, False), repeat=2):

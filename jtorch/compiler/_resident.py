@@ -204,7 +204,7 @@ class Resident:
         slots = [slot for _, slot, *_ in writes] + [slot for _, slot, _ in replay.grads]
         read = [id(t) in sources for t in self.moved]
         # What other traces read, too, has an array for itself: it would be taken out of the pack each time.
-        may = [packing and not (i < n and a in T.read) for i, a in enumerate(self.avals)]
+        may = [packing and value_of(t).node not in T.read for t in self.moved] + [packing for _ in replay.grads]
         self.carried = _packed(self.avals[:n], [m and r for m, r in zip(may, read, strict=False)])
         fresh = [m and (i >= n or not read[i]) for i, m in enumerate(may)]
         groups = self.carried + _packed(self.avals, fresh)
