@@ -173,7 +173,8 @@ def test_integers_and_large_arrays_stay_apart():
 def test_a_run_that_is_cut_off_hands_its_packs_over_again(monkeypatch):
     training, calm = Training(), Training()
     for _ in range(3):
-        training.step(), calm.step()
+        training.step()
+        calm.step()
     spread = packs.Carrier.spread
 
     def interrupted(self, pack):
