@@ -291,6 +291,17 @@ def run_time_numbers(
     return made, lambda arrays: Given(arrays, at)
 
 
+def _packs(
+    avals: dict[int, Any], inputs: set[int], results: list[int], carried: list[tuple[int, int]]
+) -> list[Carrier]:
+    """The packs of this trace. What other traces read, too, is in none: it would be taken out of it each time."""
+    leaves = {i: node for i, (node, _) in T.nodes_in.items() if i in inputs and node.kind == 1}
+    shared = {new for old, new in carried if leaves.get(old) in T.read}
+    moving = {new: old for old, new in carried if old in inputs}
+    T.read.update(leaves[i] for i in leaves.keys() - {old for old, _ in carried})
+    return carriers(avals, [i for i in results if i not in shared], moving, getter)
+
+
 def _spread(out: list[Carrier], alone: int, order: Callable, results: list) -> Sequence:
     """The results by slot, those in packs as parts."""
     arrays = results[:alone]
@@ -337,14 +348,7 @@ class HotProgram:
         avals = {slot: a for s in steps for slot, (a, _) in enumerate(s.outs, s.slot)}
         results = [i for i in slots if i not in set(takers)]
         ins = {s.slot for s in steps if s.kind == "in"} - {*self.donated}
-        self.packs: list[Carrier] = []
-        if where is devices.CPU and devices.is_only(where):
-            # What other traces read, too, has an array for itself: it would be taken out of the pack each time.
-            leaves = {i: node for i, (node, _) in T.nodes_in.items() if i in ins and node.kind == 1}
-            shared = {new for old, new in carried if leaves.get(old) in T.read}
-            moving = {new: old for old, new in carried if old in ins}
-            self.packs = carriers(avals, [i for i in results if i not in shared], moving, getter)
-            T.read.update(leaves[i] for i in leaves.keys() - {old for old, _ in carried})
+        self.packs = _packs(avals, ins, results, carried) if where is devices.CPU and devices.is_only(where) else []
         taken, packed = [p.takes for p in self.packs if p.takes], [p.made for p in self.packs]
         kept = [i for i in sorted(ins) if not any(i in members for members in taken)]
         made = takers + [i for i in results if not any(i in members for members in packed)]
