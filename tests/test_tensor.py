@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 import jtorch as torch
+from jtorch._tensor.derive import overloaded
 
 
 @pytest.fixture(params=["eager", "deferred"], autouse=True)
@@ -172,3 +175,17 @@ def test_stack_of_new_tensors_is_a_copy_and_no_constant():
     assert w.grad is not None and w.grad.tolist() == [1, 1]
     pairs = torch.compile(lambda x, y: torch.stack([x, y]) * 2)
     assert [pairs(torch.tensor(k), torch.tensor(1)).tolist() for k in range(6)] == [[2 * k, 2] for k in range(6)]
+
+
+def test_choosing_an_overload_keeps_nothing():
+    """The first call of a function with several forms tries them: what that raises must not keep the arguments."""
+    choose = overloaded("max", list(torch.max.ops))
+    x = torch.ones(2, 3)
+    gone = weakref.ref(x)
+    gc.disable()
+    try:
+        choose(x, 1)
+        del x
+        assert gone() is None
+    finally:
+        gc.enable()

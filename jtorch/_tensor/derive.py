@@ -632,21 +632,21 @@ def overloaded(name: str, ops: list[Op]) -> Callable:
         f = chosen.get(key)
         if f is not None:
             return f(*args, **kwargs)
-        problem = None
+        problem = ""  # in words: an error that is kept keeps its frames, and what they hold, until the next collection
         out = kwargs.get("out")
         plain = {k: v for k, v in kwargs.items() if k != "out"}
         for op in ops:
             try:
                 lay_out(op, bind(op, args, plain))
             except BindError as error:
-                problem = problem or error
+                problem = problem or str(error)
                 continue
             if not (out is not None and not op.out):
                 chosen[key] = FUNCTIONS[op.key]
                 return FUNCTIONS[op.key](*args, **kwargs)
         if name in _SEVERAL_FORMS:
             raise misfit(name, ops, args, kwargs)
-        raise TypeError(str(problem))
+        raise TypeError(problem)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = "\n\n".join(op.fn.__doc__ or "" for op in ops)
