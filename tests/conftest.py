@@ -52,4 +52,7 @@ def _between_blocks(frame) -> bool:
 
 
 def _at_a_round(frame) -> bool:
-    return dis.opname[frame.f_code.co_code[frame.f_lasti]] in ("FOR_ITER", "JUMP_BACKWARD")
+    return sys.version_info >= (3, 12) and dis.opname[frame.f_code.co_code[frame.f_lasti]] in (
+        "FOR_ITER",
+        "JUMP_BACKWARD",
+    )

@@ -16,7 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jaxlib
@@ -32,17 +32,22 @@ FORMAT = 1  # of the files
 LOADING = "/jtorch/load_duration"  # the event that `jax.monitoring` is told of
 
 
-def program(
-    fn: Callable,
-    args: Sequence,
-    where: devices.device,
-    options: dict | None,
-    known: str | None,
-    donate: tuple[int, ...] = (),
-) -> tuple[Callable, jax.stages.Compiled | None]:
-    """What calls a function compiled for arguments like `args`, which are arrays or avals, and what was compiled.
+class How(NamedTuple):
+    """How a function is compiled: for which arguments (arrays or avals), for which device, with which options of XLA's.
 
     known: what tells the function from any other that gives something else; None where nothing does. It is kept by that.
+    donate: which arguments give their memory to results.
+    """
+
+    args: Sequence
+    where: devices.device
+    options: dict | None
+    known: str | None
+    donate: tuple[int, ...] = ()
+
+
+def program(fn: Callable, how: How) -> tuple[Callable, jax.stages.Compiled | None]:
+    """What calls a function that is compiled, and what was compiled.
 
     Results are bound to the device ("committed") as the inputs are. JAX does not bind what depends on no input, and
     compiles programs anew when such an input of theirs is replaced by a result of their own. Told where its inputs are, a
@@ -51,43 +56,38 @@ def program(
     Where JAX has several devices of the kind, arrays may be spread over them: it is JAX then that compiles, for each way
     that they come, and keeps the programs.
     """
-    if not devices.is_only(where):
+    if not devices.is_only(how.where):
         _have_jax_keep_them()
         # What depends on no input goes with any, so it is bound to none. But no input is left out as if there were none.
-        return jax.jit(fn, compiler_options=options, donate_argnums=donate, keep_unused=True), None
-    device = devices.to_jax(where)
-    path = _path(args, device, options, known, donate)
+        return jax.jit(fn, compiler_options=how.options, donate_argnums=how.donate, keep_unused=True), None
+    device = devices.to_jax(how.where)
+    path = _path(how)
     found = path and _read(path, device)
     if found is None:
         workers.go_first()
         at = single_device(device)
-        jitted = jax.jit(fn, compiler_options=options, donate_argnums=donate, in_shardings=at, out_shardings=at)
+        jitted = jax.jit(fn, compiler_options=how.options, donate_argnums=how.donate, in_shardings=at, out_shardings=at)
         with unfolded():
-            found = jitted.lower(*args).compile()
+            found = jitted.lower(*how.args).compile()
         forget(fn)
         if path is not None:
             _write(path, found)
     return direct(found), found
 
 
-def find(
-    args: Any, where: devices.device, options: dict | None, known: str | None, donate: tuple[int, ...] = ()
-) -> jax.stages.Compiled | None:
+def find(how: How) -> jax.stages.Compiled | None:
     """What an earlier process has compiled."""
-    device = devices.to_jax(where)
-    path = _path(args, device, options, known, donate)
-    return path and _read(path, device)
+    path = _path(how)
+    return path and _read(path, devices.to_jax(how.where))
 
 
-def _path(
-    args: Any, device: Any, options: dict | None, known: str | None, donate: tuple[int, ...]
-) -> pathlib.Path | None:
+def _path(how: How) -> pathlib.Path | None:
     folder = _folder()
-    if folder is None or known is None:
+    if folder is None or how.known is None:
         return None
-    like = [(a.shape, str(a.dtype)) for a in jax.tree.leaves(args)]
+    like = [(a.shape, str(a.dtype)) for a in jax.tree.leaves(how.args)]
     random = jax.config.jax_threefry_partitionable  # by which JAX's random numbers are lowered
-    return folder / digest(known, like, options, donate, random, _machine(device))
+    return folder / digest(how.known, like, how.options, how.donate, random, _machine(devices.to_jax(how.where)))
 
 
 @functools.cache

@@ -49,6 +49,7 @@ from jtorch._runtime.trace import stats as stats
 from jtorch._runtime.trace import thread_modes
 
 R = TypeVar("R")
+ARRAYS = frozenset((ArrayImpl, np.ndarray, Part))  # what may be put into a trace
 MAX_TRACE = 2000  # steps: a longer trace is cut
 LOOP = 256  # steps: a trace this long is cut where it comes round to the operation it began with
 MAX_REGION = 20_000  # steps: what `jtorch.compile` keeps in one trace
@@ -89,7 +90,7 @@ def enter(v: Value) -> int:
 
 def _entrance(v: Value) -> Step | None:
     """The step by which a value enters the trace, None where it can't."""
-    if T.eager or type(v.array) not in (ArrayImpl, np.ndarray, Part) or get_ident() != T.owner or T.at is BUSY:
+    if T.eager or type(v.array) not in ARRAYS or get_ident() != T.owner or T.at is BUSY:
         return None
     if v.aval.device is not T.device:
         if T.device is not None:

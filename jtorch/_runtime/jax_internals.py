@@ -9,7 +9,7 @@ import contextlib
 import functools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -65,30 +65,30 @@ class Traced:
     def __call__(self, *args) -> tuple:
         return tuple(core.eval_jaxpr(self.closed.jaxpr, self.closed.consts, *args))
 
-    def primitives(self) -> set[str]:
-        """The names of JAX's operations in it, seen through nested calls."""
-        found = set()
+    def _equations(self) -> Iterator[Any]:
+        """Its equations, seen through nested calls."""
         stack = [self.closed.jaxpr]
         while stack:
             for eqn in stack.pop().eqns:
-                found.add(eqn.primitive.name)
+                yield eqn
                 stack.extend(core.jaxprs_in_params(eqn.params))
-        return found
+
+    def primitives(self) -> set[str]:
+        """The names of JAX's operations in it, seen through nested calls."""
+        return {eqn.primitive.name for eqn in self._equations()}
 
     def products(self) -> list[tuple[int, int, int, bool]]:
         """Of each product of matrices in it: rows (of all batches), elements contracted, columns, whether these lie in the
         second matrix one after the other."""
-        found, stack = [], [self.closed.jaxpr]
-        while stack:
-            for eqn in stack.pop().eqns:
-                if eqn.primitive.name == "dot_general":
-                    (contracted, others), _ = eqn.params["dimension_numbers"]
-                    left, right = (v.aval for v in eqn.invars)
-                    inner = math.prod(left.shape[i] for i in contracted)
-                    rows = left.size // max(inner, 1)
-                    columns = eqn.outvars[0].aval.size // max(rows, 1)
-                    found.append((rows, inner, columns, right.ndim - 1 not in others))
-                stack.extend(core.jaxprs_in_params(eqn.params))
+        found = []
+        for eqn in self._equations():
+            if eqn.primitive.name == "dot_general":
+                (contracted, others), _ = eqn.params["dimension_numbers"]
+                left, right = (v.aval for v in eqn.invars)
+                inner = math.prod(left.shape[i] for i in contracted)
+                rows = left.size // max(inner, 1)
+                columns = eqn.outvars[0].aval.size // max(rows, 1)
+                found.append((rows, inner, columns, right.ndim - 1 not in others))
         return found
 
     def same(self) -> list[tuple[str, int]]:

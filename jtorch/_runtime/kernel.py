@@ -19,7 +19,7 @@ import numpy as np
 from jtorch._runtime import devices, jax_internals
 from jtorch._runtime.avals import Aval, aval
 from jtorch._runtime.dtypes import FLOATING, from_numpy
-from jtorch._runtime.executables import program
+from jtorch._runtime.executables import How, program
 from jtorch._runtime.fingerprint import fingerprint
 from jtorch._runtime.jax_internals import Traced, passed_on
 
@@ -79,7 +79,7 @@ def option_is_known(name: str, value: Any) -> bool:
         return jax.lax.optimization_barrier(jnp.zeros(()))
 
     try:
-        call, made = program(barrier, (), devices.CPU, {name: value}, "an option")
+        call, made = program(barrier, How((), devices.CPU, {name: value}, "an option"))
         if made is None:  # it would be at the call
             call.lower().compile()  # type: ignore[attr-defined]
     except jax.errors.JaxRuntimeError as error:
@@ -192,7 +192,7 @@ class Kernel:
 
             kernel.__name__ = kernel.__qualname__ = self.name.replace(".", "_") or "kernel"
             options = compiler_options(where, self._calls < WARM)
-            self._compiled, _ = program(kernel, self.structs, where, options, known)
+            self._compiled, _ = program(kernel, How(self.structs, where, options, known))
             compiled.append(self)
             tally.kernels += 1
         return self._compiled

@@ -147,9 +147,9 @@ def carriers(avals: dict[int, Aval], results: list[int], source: dict[int, int],
     """The packs for some results of a program. source: of those that take the place of an input, which."""
     small = [i for i in results if _fits(avals[i])]
     moving = [i for i in small if i in source and _same(avals[i], avals[source[i]])]
-    found = [Carrier(made, [source[i] for i in made], avals, getter) for made in _by_dtype(moving, avals)]
+    found = [Carrier(made, [source[i] for i in made], avals, getter) for made in by_dtype(moving, avals, FEW)]
     rest = [i for i in small if not any(i in c.made for c in found)]
-    return found + [Carrier(made, (), avals, getter) for made in _by_dtype(rest, avals)]
+    return found + [Carrier(made, (), avals, getter) for made in by_dtype(rest, avals, FEW)]
 
 
 def _fits(a: Aval) -> bool:
@@ -161,8 +161,9 @@ def _same(a: Aval, b: Aval) -> bool:
     return a.shape == b.shape and a.dtype is b.dtype
 
 
-def _by_dtype(slots: Sequence[int], avals: dict[int, Aval]) -> list[list[int]]:
+def by_dtype(places: Sequence[int], avals: Any, least: int) -> list[list[int]]:
+    """Places in `avals` that are of one dtype, where there are so many of it at least."""
     kinds: dict[Any, list[int]] = {}
-    for i in slots:
+    for i in places:
         kinds.setdefault(avals[i].dtype, []).append(i)
-    return [members for members in kinds.values() if len(members) >= FEW]
+    return [members for members in kinds.values() if len(members) >= least]

@@ -17,7 +17,7 @@ from jtorch._runtime import devices, fusing, looping, loops, packs, repeats, sum
 from jtorch._runtime.background import Job, worthwhile
 from jtorch._runtime.calls import Call, getter
 from jtorch._runtime.donation import heirs
-from jtorch._runtime.executables import find, program
+from jtorch._runtime.executables import How, find, program
 from jtorch._runtime.fingerprint import digest, source
 from jtorch._runtime.heap import trim
 from jtorch._runtime.jax_internals import direct, put
@@ -228,27 +228,15 @@ def known(ops: list[Step], *beside: Any) -> str | None:
     return digest(kernels, wires, beside, source(__file__, *_MADE_BY))
 
 
-def compile_apart(
-    fn: Callable,
-    args: Sequence,
-    where: devices.device,
-    options: dict | None,
-    known: str | None,
-    donate: tuple[int, ...] = (),
-) -> Call:
-    """`program` for speed. Compiling is apart from the first run so that neither takes memory beside what the other left free."""
-    trim()
-    call, compiled = program(fn, args, where, options, known, donate)
-    trim()
-    return Call(call, where, compiled, len(args))
+def compile_apart(fn: Callable, how: How) -> Call:
+    """`program`, called by the flat sequence of its arguments.
 
-
-def find_apart(
-    args: Sequence, where: devices.device, options: dict | None, known: str | None, donate: tuple[int, ...] = ()
-) -> Call | None:
-    """What `compile_apart` would give, where an earlier process has compiled it."""
-    compiled = find(args, where, options, known, donate)
-    return compiled and Call(direct(compiled), where, compiled, len(args))
+    Compiling is apart from the first run so that neither takes memory beside what the other left free.
+    """
+    trim()
+    call, compiled = program(fn, how)
+    trim()
+    return Call(call, how.where, compiled, len(how.args))
 
 
 class Numbers:
@@ -330,8 +318,7 @@ class HotProgram:
     """
 
     __slots__ = (
-        "alone", "args", "call", "donated", "fn", "get", "known", "name", "new", "numbers", "options", "order", "packs", "seconds", "spread", "visits",
-        "where", "why",
+        "call", "donated", "fn", "get", "how", "name", "new", "numbers", "packs", "seconds", "spread", "visits", "where", "why",
     )  # fmt: skip
 
     def __init__(
@@ -362,17 +349,16 @@ class HotProgram:
         taken, packed = [p.takes for p in self.packs if p.takes], [p.made for p in self.packs]
         kept = [i for i in sorted(ins) if not any(i in members for members in taken)]
         made = takers + [i for i in results if not any(i in members for members in packed)]
-        self.alone = len(made)
         order = [*made, *chain.from_iterable(packed)]
         # One result needs no order, and an itemgetter of one place gives no tuple.
-        self.order = list if order == list(slots) else operator.itemgetter(*(order.index(slot) for slot in slots))
-        # Not a method: with one of its own a program would hold itself.
-        self.spread = functools.partial(_spread, self.packs, self.alone, self.order) if self.packs else self.order
+        self.spread = list if order == list(slots) else operator.itemgetter(*(order.index(slot) for slot in slots))
+        if self.packs:  # not a method: with one of its own a program would hold itself
+            self.spread = functools.partial(_spread, self.packs, len(made), self.spread)
         self.numbers, number = run_time_numbers((n for s in ops for n in s.numbers), where)
         inputs = self.donated + kept
         self.get = getter(inputs)
-        self.args = [avals[i].struct for i in inputs]
-        self.args += [*(p.layout.struct for p in self.packs if p.takes), *(n.struct for n in self.numbers)]
+        args = [avals[i].struct for i in inputs]
+        args += [*(p.layout.struct for p in self.packs if p.takes), *(n.struct for n in self.numbers)]
         layouts, first = [p.layout for p in self.packs], len(inputs) + len(taken)
         compute = body(ops, order)
 
@@ -386,23 +372,21 @@ class HotProgram:
 
         stats.hot_programs += 1
         self.fn = trace
-        self.known = known(ops, inputs, taken, made, packed)
-        self.options = options(ops, where)
+        which = known(ops, inputs, taken, made, packed)
+        self.how = How(args, where, options(ops, where), which, tuple(range(len(self.donated))))
         self.call: Call | None = None  # until it is compiled
-
-    @property
-    def _how(self) -> tuple:
-        return self.args, self.where, self.options, self.known, tuple(range(len(self.donated)))
 
     def find(self) -> bool:
         """Whether an earlier process has compiled it. Then it has that."""
-        self.call = find_apart(*self._how)
-        return self.call is not None
+        compiled = find(self.how)
+        if compiled is not None:
+            self.call = Call(direct(compiled), self.where, compiled, len(self.how.args))
+        return compiled is not None
 
     def make(self) -> None:
         """Compiles it, or finds it compiled."""
         began = time.perf_counter()
-        call = compile_apart(self.fn, *self._how)
+        call = compile_apart(self.fn, self.how)
         self.seconds = time.perf_counter() - began
         self.call = call
 

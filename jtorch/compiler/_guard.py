@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable
 from operator import is_
 from typing import Any
@@ -34,7 +34,7 @@ def guard(state: State, but: set[tuple[int, Any]]) -> Callable[[], bool]:
             tests.append(f"not {n}")
             continue
         tests.append(f"len({n}) == {len(values)}")
-        if keys and (len(keys) > 1 or not text or id(x) in loose or isinstance(x, defaultdict)):
+        if keys and (len(keys) > 1 or not text or id(x) in loose or hasattr(x, "__missing__")):
             # Ahead of the values: one that is missing may be made by the look-up.
             tests.append(f"(*{n},) == {name(keys)}" if text else f"all(map(is_, {n}, {name(keys)}))")
         if text or id(x) in loose or type(x) is list:

@@ -21,9 +21,7 @@ from jtorch._autograd import graph
 from jtorch._autograd.graph import Modified
 from jtorch._runtime import devices, dtypes, executor, generator
 from jtorch._runtime.avals import Aval
-from jtorch._runtime.executor import LAZY, Step, T, Value
-from jtorch._runtime.jax_internals import ArrayImpl
-from jtorch._runtime.packs import Part
+from jtorch._runtime.executor import ARRAYS, LAZY, Step, T, Value
 from jtorch._tensor.at_hand import span_of
 from jtorch._tensor.base import Tensor
 from jtorch._tensor.fused import is_sole
@@ -35,7 +33,6 @@ from jtorch.compiler._tree import Tree, containers
 from jtorch.nn import Module
 from jtorch.optim import optimizer
 
-ARRAYS = frozenset((ArrayImpl, np.ndarray, Part))
 _assign = Tensor._value.__set__  # type: ignore[attr-defined]
 new = object.__new__
 ref = executor.ref

@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from operator import attrgetter, is_
 from typing import Any
@@ -29,12 +29,12 @@ from jtorch._autograd import graph
 from jtorch._runtime import executor, packs
 from jtorch._runtime.avals import Aval
 from jtorch._runtime.calls import Call
-from jtorch._runtime.executables import program
+from jtorch._runtime.executables import How, program
 from jtorch._runtime.executor import T, Value
 from jtorch._runtime.fingerprint import digest, source
 from jtorch._runtime.jax_internals import outside_traces
 from jtorch._runtime.kernel import compiler_options
-from jtorch._runtime.packs import SMALL, Layout, alone
+from jtorch._runtime.packs import SMALL, Layout, alone, by_dtype
 from jtorch._runtime.products import options
 from jtorch._runtime.programs import (
     ALONE,
@@ -51,6 +51,7 @@ from jtorch._tensor.methods import user_state
 from jtorch._tensor.storage import _dirty, value_of
 from jtorch.compiler._replay import ARRAYS, HELD, Replay, find, tensor, within
 
+SEVERAL = 2  # arrays from which on a pack pays, where nothing else is done with them between the runs
 LONG = 64  # operations: a longer program is not worth compiling again
 PATIENCE = 32  # replays of a function in a row, after which its program is made resident
 DEBT = 8  # times that packs may be made or taken apart, more often than one in four runs, before packing is given up
@@ -164,16 +165,7 @@ class Packing(Layout):
 
     def _program(self, fn: Callable, given: Any, name: str) -> Callable:
         known = digest(name, self.shapes, source(__file__, packs.__file__))
-        return program(fn, (given,), self.where, compiler_options(self.where, True), known)[0]
-
-
-def _packed(avals: list[Aval], may: list[bool]) -> list[list[int]]:
-    """Which of some values lie in packs: the small ones of a dtype, where there are several."""
-    kinds: dict[Any, list[int]] = {}
-    for i, (a, fits) in enumerate(zip(avals, may, strict=True)):
-        if fits and a.numel * a.dtype.itemsize <= SMALL:
-            kinds.setdefault(a.dtype, []).append(i)
-    return [places for places in kinds.values() if len(places) > 1]
+        return program(fn, How((given,), self.where, compiler_options(self.where, True), known))[0]
 
 
 class Resident:
@@ -205,9 +197,9 @@ class Resident:
         read = [id(t) in sources for t in self.moved]
         # What other traces read, too, has an array for itself: it would be taken out of the pack each time.
         may = [packing and value_of(t).node not in T.read for t in self.moved] + [packing for _ in replay.grads]
-        self.carried = _packed(self.avals[:n], [m and r for m, r in zip(may, read, strict=False)])
-        fresh = [m and (i >= n or not read[i]) for i, m in enumerate(may)]
-        groups = self.carried + _packed(self.avals, fresh)
+        small = [i for i, a in enumerate(self.avals) if may[i] and a.numel * a.dtype.itemsize <= SMALL]
+        self.carried = by_dtype([i for i in small if i < n and read[i]], self.avals, SEVERAL)
+        groups = self.carried + by_dtype([i for i in small if i >= n or not read[i]], self.avals, SEVERAL)
         self.packs = [Packing([self.avals[i] for i in places]) for places in groups]
         self.places: list = [None] * len(self.avals)
         for p, members in enumerate(groups):
@@ -452,16 +444,17 @@ class Resident:
                 family[step] = graph.FreedNode(step, family, inputs, self.replay.numbers)
         return [step and family[step] for step in self.lazy]
 
+    def _how(self, given: Sequence, donate: tuple[int, ...] = ()) -> How:
+        return How(given, self.where, self.options, self.known, donate)
+
     def _uncompiled(self, *given: Any) -> list:
         """What stands for the program in a run that is looked at before it is compiled, as after an interrupt."""
-        return compile_apart(self.fn, given, self.where, self.options, self.known).jax(*given)
+        return compile_apart(self.fn, self._how(given)).jax(*given)
 
     def _first(self, run: Run, donate: tuple[int, ...]) -> list:
         """Runs a program that is to be compiled first."""
         began = time.perf_counter()
-        run.call = call = compile_apart(
-            self.fn, list(map(alone, run.given)), self.where, self.options, self.known, donate
-        )
+        run.call = call = compile_apart(self.fn, self._how(list(map(alone, run.given)), donate))
         if donate:
             self.donating = call
         else:
